@@ -1,0 +1,411 @@
+"""Trains LeNet-5 on MNIST, tests it, and keeps everything that the run made in a folder of its own.
+
+    python train_lenet.py --epochs 10                     the network as it is taught today
+    python train_lenet.py --epochs 20 --model original    the network of 1998
+    python train_lenet.py --validate                      tries settings without touching the test set
+    python train_lenet.py --out runs/mine --resume        goes on with a run that was stopped or killed
+
+TODO numbers
+"""
+
+import argparse
+import importlib.util
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torchvision.datasets import MNIST
+from torchvision.datasets.utils import check_integrity
+from tqdm import tqdm
+
+from lenet import LeNet5, LeNet5Original, original_loss
+from training import (
+    environment,
+    epoch_generator,
+    load_checkpoint,
+    open_run,
+    pick_device,
+    plot_curves,
+    resumable,
+    save_checkpoint,
+    settle,
+    warn_of_other_environment,
+    write_history,
+    write_whole,
+)
+
+DEFAULTS = {
+    "model": "modern",
+    "epochs": 10,
+    "batch_size": 128,
+    "lr": None,
+    "augment": True,
+    "seed": 0,
+    "validate": False,
+}
+LEARNING_RATES = {"modern": 0.006, "original": 0.006}
+MNIST_SIZES = {  # bytes of the four extracted files: torchvision does not notice one that was cut short
+    "train-images-idx3-ubyte": 47040016,
+    "train-labels-idx1-ubyte": 60008,
+    "t10k-images-idx3-ubyte": 7840016,
+    "t10k-labels-idx1-ubyte": 10008,
+}
+VALIDATION_DIGITS = 5000
+WEIGHT_DECAY = 0.01
+SCRIPT = "train_lenet.py"
+
+
+def load_mnist(root: Path, train: bool) -> tuple[Tensor, Tensor]:
+    """MNIST's images `[B, 1, 28, 28]`, values in [0, 1] with 0 the background, and labels `[B]`, 0 to 9.
+
+    Uses the archives in ROOT/MNIST/raw, or downloads them. Raises RuntimeError, its message meant for the user.
+    """
+    raw = root / "MNIST" / "raw"
+    try:
+        for name, size in MNIST_SIZES.items():
+            extracted = raw / name
+            if extracted.exists() and extracted.stat().st_size != size:
+                extracted.unlink()
+        with redirect_stdout(StringIO()):  # torchvision prints a page of URLs and what went wrong with each
+            dataset = MNIST(root, train=train, download=True)
+    except (RuntimeError, OSError) as error:
+        bad = [f"{raw / name} (MD5 {md5})" for name, md5 in MNIST.resources if not check_integrity(raw / name, md5)]
+        if not bad:
+            raise RuntimeError(f"cannot read MNIST from {raw}: {error}") from error
+        raise RuntimeError(
+            f"MNIST is missing or damaged, and could not be downloaded: put there by hand {', '.join(bad)}"
+        ) from error
+    return dataset.data.unsqueeze(1) / 255, dataset.targets
+
+
+def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Turns, scales, slants and shifts each of the images `[B, 1, H, W]` by small random amounts of its own."""
+    count = len(images)
+
+    def uniform(limit: float) -> Tensor:
+        return (2 * torch.rand(count, generator=generator) - 1) * limit
+
+    angle, slant = uniform(0.2), uniform(0.2)  # radians, and columns a row
+    scale_x, scale_y = 1 + uniform(0.12), 1 + uniform(0.12)
+    shift_x, shift_y = uniform(0.12), uniform(0.12)  # 1 is half the picture
+    cos, sin = angle.cos(), angle.sin()
+    rows = [
+        cos * scale_x,
+        (slant * cos - sin) * scale_y,
+        shift_x,
+        sin * scale_x,
+        (slant * sin + cos) * scale_y,
+        shift_y,
+    ]
+    theta = torch.stack(rows, dim=1).view(count, 2, 3).to(images.device)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+class Batches:
+    """Batches of (images, labels) from a data set that is held in memory as two tensors.
+
+    With a generator in a new random order each time that it is gone through, else in order.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    ) -> None:
+        self.images, self.labels, self.batch_size = images, labels, batch_size
+        self.generator, self.augment = generator, augment
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.generator is None:
+            yield from zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True)
+            return
+        order = torch.randperm(len(self.images), generator=self.generator).to(self.images.device)
+        for index in order.split(self.batch_size):
+            images = self.images[index]
+            if self.augment is not None:
+                images = self.augment(images, self.generator)
+            yield images, self.labels[index]
+
+
+def train_epoch(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    loss_function: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    scheduler: LRScheduler | None = None,
+    epoch: int = 1,
+) -> tuple[float, float]:
+    """Trains on every (images `[B, C, H, W]`, labels `[B]`) of `batches` once.
+
+    Returns the mean loss and the share of right answers, both as they were during the epoch, while the network learned.
+    Raises FloatingPointError as soon as the loss is no finite number.
+    """
+    model.train()
+    device = next(model.parameters()).device
+    total_loss, correct, seen = 0.0, 0, 0
+    bar = tqdm(batches, desc=f"epoch {epoch}", unit="batch", leave=False, disable=None)
+    for step, (images, labels) in enumerate(bar, start=1):
+        images, labels = images.to(device), labels.to(device)
+        logits = model(images)
+        loss = loss_function(logits, labels)
+        if not loss.isfinite():
+            lr = optimizer.param_groups[0]["lr"]
+            raise FloatingPointError(
+                f"the loss became {loss:.0f} at epoch {epoch}, step {step}, learning rate {lr:.3g}"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+        seen += len(labels)
+        total_loss += loss.item() * len(labels)
+        correct += (logits.argmax(dim=1) == labels).sum().item()
+        bar.set_postfix(loss=f"{total_loss / seen:.4f}", refresh=False)
+    return total_loss / seen, correct / seen
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss_function: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[float, float]:
+    """Returns the mean loss and the share of right answers over every (images `[B, C, H, W]`, labels `[B]`)."""
+    model.eval()
+    device = next(model.parameters()).device
+    total_loss, correct, seen = 0.0, 0, 0
+    for images, labels in batches:
+        images, labels = images.to(device), labels.to(device)
+        logits = model(images)
+        seen += len(labels)
+        total_loss += loss_function(logits, labels).item() * len(labels)
+        correct += (logits.argmax(dim=1) == labels).sum().item()
+    return total_loss / seen, correct / seen
+
+
+def plot_confusion(path: Path, labels: Tensor, predictions: Tensor) -> None:
+    """Draws how often each digit was read as each other; the mistakes are coloured, the right answers only counted."""
+    counts = torch.bincount(labels * 10 + predictions, minlength=100).view(10, 10)
+    mistakes = counts.clone().fill_diagonal_(0)
+    figure = Figure(figsize=(5.6, 5.7), layout="constrained")
+    axes = figure.subplots()
+    shades = mistakes.float().where(mistakes > 0, torch.nan)  # what never happened stays white
+    axes.imshow(shades, cmap="Reds", vmin=0, vmax=max(1, 1.5 * mistakes.max().item()))
+    for truth in range(10):
+        for read in range(10):
+            if counts[truth, read]:
+                color = "dimgray" if truth == read else "black"
+                axes.text(read, truth, f"{counts[truth, read]}", ha="center", va="center", color=color, fontsize=9)
+    axes.set(title=f"Mistakes: {mistakes.sum()} of {len(labels):,} digits", xlabel="read as", ylabel="digit")
+    axes.set(xticks=range(10), yticks=range(10))
+    with write_whole(path) as part:
+        figure.savefig(part, dpi=150)
+
+
+def plot_mistakes(path: Path, images: Tensor, labels: Tensor, scores: Tensor, most: int = 60) -> None:
+    """Draws the digits that were read wrong, those first of which the network was surest."""
+    sureness, predictions = scores.softmax(dim=1).max(dim=1)
+    wrong = torch.nonzero(predictions != labels)[:, 0]
+    wrong = wrong[sureness[wrong].argsort(descending=True, stable=True)]
+    shown = wrong[:most]
+    rows = max(1, -(-len(shown) // 10))
+    figure = Figure(figsize=(10, 1.12 * rows + 0.5), layout="constrained")
+    figure.suptitle(f"Mistakes: {len(shown)} of {len(wrong)}, the surest first; the digit, and what it was read as")
+    for axes in figure.subplots(rows, 10, squeeze=False).flat:
+        axes.axis("off")
+    for axes, index in zip(figure.axes, shown, strict=False):
+        axes.imshow(images[index, 0], cmap="gray_r")
+        axes.set_title(f"{labels[index]} read as {predictions[index]}", fontsize=9)
+    with write_whole(path) as part:
+        figure.savefig(part, dpi=150)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    rates = ", ".join(f"{lr} for {model}" for model, lr in LEARNING_RATES.items())
+    parser.add_argument("--epochs", type=int, help=f"times through the training set (default: {DEFAULTS['epochs']})")
+    parser.add_argument("--batch-size", type=int, help=f"digits a step (default: {DEFAULTS['batch_size']})")
+    parser.add_argument("--lr", type=float, help=f"highest learning rate (default: {rates})")
+    parser.add_argument("--model", choices=list(LEARNING_RATES), help=f"network (default: {DEFAULTS['model']})")
+    parser.add_argument(
+        "--no-augment", dest="augment", action="store_false", default=None, help="train on the digits as they are"
+    )
+    parser.add_argument("--seed", type=int, help=f"first weights, order, distortions (default: {DEFAULTS['seed']})")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of MNIST/raw (default: data)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/lenet-DATE-TIME)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, settings included")
+    parser.add_argument(
+        "--validate",
+        action="store_true",
+        default=None,
+        help=f"train without the last {VALIDATION_DIGITS:,} digits and test on them, to choose settings",
+    )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="write TensorBoard logs too (pip install tensorboard)"
+    )
+    return parser.parse_args()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    most = {"epochs": 1_000_000, "batch_size": 60_000, "lr": 1e30}  # beyond these, torch fails with a traceback
+    for name, limit in most.items():
+        value = getattr(args, name)
+        if value is not None and not 0 < value <= limit:
+            sys.exit(f"error: --{name.replace('_', '-')} must be more than 0 and at most {limit}, not {value}")
+    if args.seed is not None and not 0 <= args.seed < 2**32:
+        sys.exit(f"error: --seed must be from 0 to {2**32 - 1}, not {args.seed}")
+
+
+def make_network(name: str) -> tuple[nn.Module, Callable[[Tensor, Tensor], Tensor]]:
+    """The network called `name` and the loss that belongs to it."""
+    return (LeNet5(), F.cross_entropy) if name == "modern" else (LeNet5Original(), original_loss)
+
+
+def train(
+    settings: dict[str, Any],
+    checkpoint: dict[str, Any] | None,
+    train_set: tuple[Tensor, Tensor],
+    test_set: tuple[Tensor, Tensor],
+    device: torch.device,
+    out: Path,
+    writer: Any = None,
+) -> None:
+    """Trains from the first epoch, or from the one after `checkpoint`, and writes everything into `out`."""
+    epochs, seed, batch_size = settings["epochs"], settings["seed"], settings["batch_size"]
+    test_name = "validation" if settings["validate"] else "test"
+    train_images, train_labels = (tensor.to(device) for tensor in train_set)
+    test_images, test_labels = (tensor.to(device) for tensor in test_set)
+    test_batches = Batches(test_images, test_labels, batch_size=1000)
+
+    torch.manual_seed(seed)
+    model, loss_function = make_network(settings["model"])
+    model.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY)
+    steps = epochs * -(-len(train_images) // batch_size)
+    scheduler = OneCycleLR(optimizer, max_lr=settings["lr"], total_steps=steps)
+    history = []
+    if checkpoint is not None:
+        model.load_state_dict(checkpoint["model"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        scheduler.load_state_dict(checkpoint["scheduler"])
+        history = checkpoint["history"]
+        write_history(out / "history.csv", history)
+
+    for epoch in range(len(history) + 1, epochs + 1):
+        start = time.perf_counter()
+        augment = random_affine if settings["augment"] else None
+        batches = Batches(train_images, train_labels, batch_size, epoch_generator(seed, epoch), augment)
+        train_loss, train_accuracy = train_epoch(model, batches, loss_function, optimizer, scheduler, epoch)
+        test_loss, test_accuracy = evaluate(model, test_batches, loss_function)
+        if not math.isfinite(test_loss):
+            lr = scheduler.get_last_lr()[0]
+            raise FloatingPointError(
+                f"the loss became {test_loss} at epoch {epoch}, step {len(batches)} (its last), learning rate {lr:.3g}"
+            )
+        seconds = time.perf_counter() - start
+        row = {
+            "epoch": epoch,
+            "train_loss": round(train_loss, 6),
+            "train_accuracy": round(train_accuracy, 6),
+            f"{test_name}_loss": round(test_loss, 6),
+            f"{test_name}_accuracy": round(test_accuracy, 6),
+            "seconds": round(seconds, 2),
+        }
+        history.append(row)
+        print(
+            f"epoch {epoch}/{epochs}: train loss {train_loss:.4f}, train accuracy {train_accuracy:.2%}, "
+            f"{test_name} accuracy {test_accuracy:.2%}, {seconds:.1f} s",
+            flush=True,
+        )
+        state = {
+            "script": SCRIPT,
+            "settings": settings,
+            "environment": environment(device),
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "history": history,
+        }
+        save_checkpoint(out / "checkpoint.pth", state)
+        write_history(out / "history.csv", history)
+        if writer is not None:
+            for name in list(row)[1:-1]:
+                writer.add_scalar(name, row[name], epoch)
+            writer.flush()
+
+    with torch.inference_mode():
+        scores = torch.cat([model(images) for images, _ in test_batches]).cpu()
+    images, labels = (tensor.cpu() for tensor in test_set)
+    predictions = scores.argmax(dim=1)
+    panels = {
+        "Loss": {"training": "train_loss", test_name: f"{test_name}_loss"},
+        "Accuracy": {"training": "train_accuracy", test_name: f"{test_name}_accuracy"},
+    }
+    plot_curves(out / "curves.png", history, panels)
+    plot_confusion(out / "confusion.png", labels, predictions)
+    plot_mistakes(out / "mistakes.png", images, labels, scores)
+    save_checkpoint(out / "lenet.pth", model.state_dict())
+    correct = (predictions == labels).sum().item()
+    print(f"{test_name.capitalize()} accuracy: {correct / len(labels):.2%} ({correct}/{len(labels)})")
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
+    try:
+        device = pick_device(args.device)
+        train_set, test_set = load_mnist(args.data, train=True), load_mnist(args.data, train=False)
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # MNIST may take its time to download, and there is nothing yet to go on with
+    if args.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        sys.exit("error: --tensorboard needs the package tensorboard: pip install tensorboard")
+    out = open_run(args.out, "lenet", args.resume)
+    checkpoint = load_checkpoint(out / "checkpoint.pth", SCRIPT)
+    settings = settle({name: getattr(args, name) for name in DEFAULTS}, DEFAULTS, checkpoint)
+    settings["lr"] = settings["lr"] or LEARNING_RATES[settings["model"]]
+    if checkpoint is not None:
+        done = len(checkpoint["history"])
+        if done == settings["epochs"] and (out / "lenet.pth").exists():
+            print(f"{out} is finished: all its {done} epochs are done. Nothing to do.")
+            return
+        print(f"Going on with {out} after epoch {done}")
+        warn_of_other_environment(checkpoint, device)
+    elif args.resume:
+        print(f"No checkpoint in {out} yet: starting afresh")
+    if settings["validate"]:
+        images, labels = train_set
+        train_set = images[:-VALIDATION_DIGITS], labels[:-VALIDATION_DIGITS]
+        test_set = images[-VALIDATION_DIGITS:], labels[-VALIDATION_DIGITS:]
+    writer = None
+    if args.tensorboard:
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(out, purge_step=len(checkpoint["history"]) + 1 if checkpoint else None)
+    print(f"Training on {device}, writing to {out}")
+    with resumable(out):
+        train(settings, checkpoint, train_set, test_set, device, out, writer)
+
+
+if __name__ == "__main__":
+    main()
