@@ -1,0 +1,279 @@
+"""Finds the car in a photograph with the U-Net, and draws it.
+
+    python infer_unet.py car.jpg out.png
+    python infer_unet.py car.jpg out.png --mask mask.png --figure figure.png --model model.pth
+    python infer_unet.py photographs/ overlays/
+
+The first prints
+
+    out.png: car on 21.3% of the picture
+
+`out.png` is the photograph at its full size, the car tinted and outlined; `--mask` is 255 on the car and 0 elsewhere;
+`--figure` shows the photograph beside its mask, as the coursework does. A folder's pictures all go to another folder
+(and so do `--mask` and `--figure`, then folders too): `a.jpg` to `a.png`, or, where two of the folder's pictures
+differ in their ending only, every one to its full name, `a.jpg.png`.
+
+In this order:
+
+1. open: turned as its EXIF orientation says, 8 bits, RGB, anything transparent laid on white;
+2. `Resize(572)`: the short side is 572 pixels (the long one at most `MAX_ASPECT` times that, so a strip stays small);
+3. `ToTensor`: [1, 3, h, w] in [0, 1];
+4. pad to multiples of 16 at the bottom and on the right, edge pixels repeated, so that the network crops nothing;
+5. forward: a score for every pixel; crop the padding off;
+6. interpolate the scores to the photograph's size (bilinear);
+7. sigmoid, then threshold: 1 is car, 0 is not.
+
+Without step 4 the network's output would cover only the middle 560 of 572 rows, and the mask would not fit the car.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image, ImageFilter, ImageOps
+from torch.nn import functional as F
+from torchvision.transforms.functional import resize, to_tensor
+from tqdm import tqdm
+
+from training import pick_device, write_whole
+from unet import UNet, load_unet
+
+MAX_ASPECT = 4  # of the network's input; Carvana's is 1.5
+TINT = (255, 0, 70)
+LOSSLESS = {"PNG", "BMP", "TIFF", "GIF"}
+
+
+def open_photograph(path: Path) -> Image.Image:
+    """The picture at `path` as 8-bit RGB, upright; the first frame of an animated one.
+
+    Raises ValueError, its message meant for the user, if there is no picture that can be read whole.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow's lower limit, 89 million pixels: what is larger is more likely a bomb than a photograph, and would
+            # take gigabytes here.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise ValueError(f"there is no picture {path}") from None
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture that Pillow can open") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        limit = f"{Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
+        raise ValueError(f"{path} has more than {limit}: shrink it first") from None
+    except Exception as error:  # Pillow's decoders raise almost anything for a damaged file
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode of Pillow's as 8-bit RGB: wider greys scaled (Pillow would clip them), transparency laid on white."""
+    profile = image.info.get("icc_profile") if image.mode == "RGB" else None
+    if image.mode[0] in "IF":  # 16 or 32 bits; such a file says nothing of its white, so take the lowest usual one
+        wide = image if image.mode == "F" else image.convert("I")
+        usual = (1, 255, 65535) if image.mode == "F" else (65535,)
+        high = wide.getextrema()[1]
+        scale = 255 / next((white for white in usual if high <= white), high)
+        image = wide.convert("F").point(lambda value: value * scale + 0.5).convert("L")
+    elif image.has_transparency_data:
+        # White is what a viewer shows behind a cut-out, and the colour of Carvana's studio; the hidden pixels are often
+        # black or garbage.
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    image.info = {"icc_profile": profile} if profile else {}  # no leftovers that would steer how the overlay is saved
+    return image
+
+
+def network_size(width: int, height: int, size: int) -> tuple[int, int]:
+    """Height and width of the network's input before padding: as `Resize(size, max_size=MAX_ASPECT * size)`."""
+    short, long = sorted((width, height))
+    new_short, new_long = size, size * long // short
+    if new_long > MAX_ASPECT * size:
+        new_short, new_long = max(1, MAX_ASPECT * size * short // long), MAX_ASPECT * size
+    return (new_short, new_long) if height <= width else (new_long, new_short)
+
+
+@torch.inference_mode()
+def predict_mask(model: UNet, image: Image.Image, size: int = 572, threshold: float = 0.5) -> np.ndarray:
+    """The car's mask, [H, W] uint8 of 0 and 1 at the size of `image` (RGB), by steps 2 to 7 above.
+
+    `size` is the short side of the network's input, in pixels; `threshold`, in (0, 1), is the least probability that
+    counts as car.
+    """
+    device = next(model.parameters()).device
+    height, width = network_size(*image.size, size)
+    x = to_tensor(resize(image, [height, width]))[None].to(device)  # [1, 3, h, w]
+    x = F.pad(x, (0, -width % 16, 0, -height % 16), mode="replicate")
+    scores = model(x.to(memory_format=torch.channels_last))[:, :, :height, :width]  # [1, 1, h, w]
+    scores = F.interpolate(scores, size=(image.height, image.width), mode="bilinear", align_corners=False)
+    return (torch.sigmoid(scores[0, 0]) >= threshold).to(torch.uint8).cpu().numpy()
+
+
+def overlay(image: Image.Image, mask: np.ndarray) -> Image.Image:
+    """`image` (RGB) with the car of `mask`, [H, W] of 0 and 1, tinted, and a line along its edge."""
+    car = Image.fromarray(np.asarray(mask, dtype=np.uint8) * 255)
+    radius = max(1, round(max(image.size) / 800))
+    # A blurred mask lies between 0 and 255 only along its edge, halfway exactly on it: a line with soft sides. One
+    # table gives both, the line and the tint inside it, so that the picture is blended once.
+    opacity = [min(255, max(4 * min(value, 255 - value), round(0.35 * value))) for value in range(256)]
+    drawn = image.copy()
+    drawn.paste(TINT, mask=car.filter(ImageFilter.BoxBlur(radius)).point(opacity))
+    return drawn
+
+
+def plot_img_and_mask(img: Image.Image, mask: np.ndarray, filename: Path | str) -> None:
+    """Saves the coursework's figure as `filename`: `img` on the left, `mask == 0` (so the car is black) on the right.
+
+    `mask` is an [H, W] integer array of 0 and 1. Raises OSError if the file cannot be written.
+    """
+    figure = Figure(figsize=(10, 0.4 + 4.9 * min(2, img.height / img.width)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.set_title("Input image")
+    left.imshow(img)
+    right.set_title("Mask")
+    right.imshow(mask == 0, cmap="gray", vmin=0, vmax=1)
+    for axes in (left, right):
+        axes.set(xticks=[], yticks=[])
+    figure.savefig(filename, dpi=150)
+
+
+def one_spelling(paths: list[Path]) -> set[str]:
+    """The different files that `paths` name, however each is spelled."""
+    return {os.path.normcase(path.resolve()) for path in paths}
+
+
+def check_outputs(photo: Path, outputs: list[Path | None]) -> None:
+    """Raises ValueError if an output cannot be written as a picture, or is `photo` itself or another output."""
+    mask_path = outputs[1]
+    given = [path for path in outputs if path is not None]
+    for path in given:
+        if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+            raise ValueError(f"cannot tell the format of {path}: end its name in .png or .jpg")
+        if path.is_dir() or not path.parent.is_dir():
+            reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+            raise ValueError(f"cannot write {path}: {reason}")
+        if path.exists() and photo.exists() and path.samefile(photo):
+            raise ValueError(f"{path} is the input itself: give the output another name")
+    if len(one_spelling(given)) < len(given):
+        raise ValueError(f"two outputs have one name, {' and '.join(map(str, given))}: give each its own")
+    if mask_path and Image.registered_extensions()[mask_path.suffix.lower()] not in LOSSLESS:
+        raise ValueError(f"{mask_path} would blur the mask's 0 and 255: use a lossless format, such as .png")
+
+
+def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, threshold: float) -> float:
+    """Writes the overlay, and where asked the mask and the figure, of `photo`; returns the car's share of the pixels.
+
+    `outputs` are the three paths in this order, None for what is not wanted. All are written, or none. Raises
+    ValueError or OSError, the message meant for the user.
+    """
+    check_outputs(photo, outputs)
+    image = open_photograph(photo)
+    try:
+        mask = predict_mask(model, image, size, threshold)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
+            raise ValueError(f"not enough memory for {photo} at --size {size}: choose a smaller one") from None
+        raise
+    savers = (
+        # Pillow's default, level 6, makes a PNG a few percent smaller and takes longer than a small network's forward.
+        lambda part: overlay(image, mask).save(part, compress_level=1, quality=95),
+        lambda part: Image.fromarray(mask * 255).save(part),
+        lambda part: plot_img_and_mask(image, mask, part),
+    )
+    try:
+        with ExitStack() as stack:  # each file takes its place only when all are ready
+            for path, save in zip(outputs, savers, strict=True):
+                if path is not None:
+                    save(stack.enter_context(write_whole(path)))
+    except OSError as error:  # every file that was open is named in it; the innermost, the last, is the one that failed
+        raise OSError(f"cannot write {str(error).rpartition('cannot write ')[2]}") from None
+    return float(mask.mean())
+
+
+def folder_jobs(folder: Path, targets: list[Path | None]) -> dict[Path, list[Path | None]]:
+    """The pictures directly in `folder`, each with its outputs in the folders `targets`, which are made where missing.
+
+    Raises ValueError if there is no picture or a target cannot serve, OSError if it cannot be made.
+    """
+    photos = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.startswith(".") and path.suffix.lower() in Image.registered_extensions()
+    )
+    if not photos:
+        raise ValueError(f"there is no picture in the folder {folder}")
+    wanted = [target for target in targets if target is not None]
+    for target in wanted:
+        if target.is_file():
+            raise ValueError(f"{target} is a file, and {folder} a folder: give a folder for its outputs")
+        if target.exists() and target.samefile(folder):
+            raise ValueError(f"{target} is the input folder itself: give the outputs another one")
+    if len(one_spelling(wanted)) < len(wanted):
+        raise ValueError("two outputs go to one folder: give each its own")
+    for target in wanted:
+        target.mkdir(parents=True, exist_ok=True)
+    # All or none keep their full name, so that no full name can meet another picture's short one.
+    stems_differ = len({photo.stem.casefold() for photo in photos}) == len(photos)
+    names = {photo: f"{photo.stem if stems_differ else photo.name}.png" for photo in photos}
+    return {photo: [target and target / names[photo] for target in targets] for photo in photos}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the overlay of the car in a photograph.")
+    parser.add_argument("input", type=Path, help="a photograph, or a folder of them")
+    parser.add_argument("output", type=Path, help="the overlay, .png, .jpg or another picture format; or a folder")
+    parser.add_argument("-m", "--model", type=Path, default=Path("model.pth"), help="the weights (default: model.pth)")
+    parser.add_argument("--size", type=int, default=572, help="short side of the network's input (default: 572 pixels)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="least probability that is car (default: 0.5)")
+    parser.add_argument("--mask", type=Path, help="also write the mask, 255 on the car and 0 elsewhere")
+    parser.add_argument("--figure", type=Path, help="also write the photograph beside its mask")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    args = parser.parse_args()
+    targets = [args.output, args.mask, args.figure]
+    # A full-width network writes gigabytes of maps; in Linux's huge pages that costs a third of the time. Read by
+    # PyTorch when it makes its first tensor, ignored elsewhere.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+    try:
+        if not 16 <= args.size <= 4096:
+            raise ValueError(f"--size must be between 16 and 4096 pixels, not {args.size}")
+        if not 0 < args.threshold < 1:
+            raise ValueError(f"--threshold must lie between 0 and 1, not {args.threshold}")
+        model = load_unet(args.model, pick_device(args.device))
+        jobs = folder_jobs(args.input, targets) if args.input.is_dir() else {args.input: targets}
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+    failures = []
+    progress = tqdm(jobs.items(), unit="picture", disable=not args.input.is_dir())
+    for photo, outputs in progress:
+        try:
+            share = segment(model, photo, outputs, args.size, args.threshold)
+        except (ValueError, OSError) as error:
+            failures.append(f"error: {error}")
+            continue
+        progress.write(f"{outputs[0]}: car on {share:.1%} of the picture")
+        if share == 0:
+            progress.write(
+                f"warning: no car found in {photo}: is it a photograph of a whole car? (A lower --threshold may find "
+                "it; if none is found in any picture, the weights are untrained or damaged.)",
+                file=sys.stderr,
+            )
+    if failures and args.input.is_dir():
+        failures.append(f"error: {len(failures)} of {len(jobs)} pictures could not be done")
+    if failures:
+        sys.exit("\n".join(failures))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped: what is named above is done, and nothing is half written")
