@@ -2,8 +2,9 @@
 
     python lenet.py        prints both networks with the number of parameters of each layer
 
-Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 86(11), 1998, section II.B
-and figure 2. The names C1, S2, C3, S4, C5, F6 are the paper's: C a convolution, S a subsampling, F a full connection.
+Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 86(11), 1998, section
+II.B and figure 2. The names C1, S2, C3, S4, C5, F6 are the paper's: C a convolution, S a subsampling, F a full
+connection.
 
 What the paper leaves open, and what `LeNet5Original` does:
 
@@ -23,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# The 7x12 codes of the output units 0 to 9 (figure 3), side by side; "#" is +1 and "." is -1. This is the transcription
-# that public re-implementations share; its bars above 0, 2, 4 and 5 could not be checked against the printed figure. The
-# codes are fixed, distinct and far apart, which is what the network needs of them.
+# The 7x12 codes of the output units 0 to 9 (figure 3), side by side; "#" is +1 and "." is -1. This is the
+# transcription that public re-implementations share; its bars above 0, 2, 4 and 5 could not be checked against the
+# printed figure. The codes are fixed, distinct and far apart, which is what the network needs of them.
 CODES = """
 .#####. ...##.. .#####. ####### .#####. .#####. ..####. ####### .#####. .#####.
 ....... ..###.. ....... .....## ....... ....... .##.... .....## ##...## ##..###
@@ -56,9 +57,10 @@ def count_parameters(module: nn.Module) -> int:
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 as it is taught today: ReLU, max-pooling, all of S2's maps connected to C3, a linear output. 61,706 parameters.
+    """LeNet-5 as it is taught today: ReLU, max-pooling, all of S2's maps connected to C3, a linear output.
 
-    Takes images `[B, 1, 28, 28]` with values in [0, 1], 0 the background; returns logits `[B, num_classes]`.
+    With ten classes it has 61,706 parameters. Takes images `[B, 1, 28, 28]` with values in [0, 1], 0 the background;
+    returns logits `[B, num_classes]`.
     """
 
     def __init__(self, num_classes: int = 10) -> None:
@@ -137,8 +139,8 @@ class PartialConv2d(nn.Module):
 class LeNet5Original(nn.Module):
     """LeNet-5 of 1998, with the paper's exactly 60,000 trainable parameters.
 
-    Takes images `[B, 1, 28, 28]` with values in [0, 1], 0 the background; returns scores `[B, 10]`: the squared distances
-    of F6's output from the ten codes, negated, so that the largest wins.
+    Takes images `[B, 1, 28, 28]` with values in [0, 1], 0 the background; returns scores `[B, 10]`: the squared
+    distances of F6's output from the ten codes, negated, so that the largest wins.
     """
 
     def __init__(self) -> None:

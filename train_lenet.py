@@ -32,14 +32,11 @@ from lenet import LeNet5, LeNet5Original, original_loss
 from training import (
     environment,
     epoch_generator,
-    load_checkpoint,
-    open_run,
     pick_device,
     plot_curves,
     resumable,
     save_checkpoint,
-    settle,
-    warn_of_other_environment,
+    start_run,
     write_history,
     write_whole,
 )
@@ -47,13 +44,13 @@ from training import (
 DEFAULTS = {
     "model": "modern",
     "epochs": 10,
-    "batch_size": 128,
+    "batch_size": 256,
     "lr": None,
     "augment": True,
     "seed": 0,
     "validate": False,
 }
-LEARNING_RATES = {"modern": 0.006, "original": 0.006}
+LEARNING_RATES = {"modern": 0.012, "original": 0.012}
 MNIST_SIZES = {  # bytes of the four extracted files: torchvision does not notice one that was cut short
     "train-images-idx3-ubyte": 47040016,
     "train-labels-idx1-ubyte": 60008,
@@ -206,7 +203,7 @@ def plot_confusion(path: Path, labels: Tensor, predictions: Tensor) -> None:
     figure = Figure(figsize=(5.6, 5.7), layout="constrained")
     axes = figure.subplots()
     shades = mistakes.float().where(mistakes > 0, torch.nan)  # what never happened stays white
-    axes.imshow(shades, cmap="Reds", vmin=0, vmax=max(1, 1.5 * mistakes.max().item()))
+    axes.imshow(shades.numpy(), cmap="Reds", vmin=0, vmax=max(1, 1.5 * mistakes.max().item()))
     for truth in range(10):
         for read in range(10):
             if counts[truth, read]:
@@ -230,10 +227,10 @@ def plot_mistakes(path: Path, images: Tensor, labels: Tensor, scores: Tensor, mo
     for axes in figure.subplots(rows, 10, squeeze=False).flat:
         axes.axis("off")
     for axes, index in zip(figure.axes, shown, strict=False):
-        axes.imshow(images[index, 0], cmap="gray_r")
+        axes.imshow(images[index, 0].numpy(), cmap="gray_r")
         axes.set_title(f"{labels[index]} read as {predictions[index]}", fontsize=9)
     with write_whole(path) as part:
-        figure.savefig(part, dpi=150)
+        figure.savefig(part, dpi=150, bbox_inches="tight")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -299,7 +296,7 @@ def train(
     torch.manual_seed(seed)
     model, loss_function = make_network(settings["model"])
     model.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY, fused=True)
     steps = epochs * -(-len(train_images) // batch_size)
     scheduler = OneCycleLR(optimizer, max_lr=settings["lr"], total_steps=steps)
     history = []
@@ -309,6 +306,19 @@ def train(
         scheduler.load_state_dict(checkpoint["scheduler"])
         history = checkpoint["history"]
         write_history(out / "history.csv", history)
+
+    def save(finished: bool = False) -> None:
+        state = {
+            "script": SCRIPT,
+            "settings": settings,
+            "environment": environment(device),
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "history": history,
+            "finished": finished,
+        }
+        save_checkpoint(out / "checkpoint.pth", state)
 
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()
@@ -336,16 +346,7 @@ def train(
             f"{test_name} accuracy {test_accuracy:.2%}, {seconds:.1f} s",
             flush=True,
         )
-        state = {
-            "script": SCRIPT,
-            "settings": settings,
-            "environment": environment(device),
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
-            "history": history,
-        }
-        save_checkpoint(out / "checkpoint.pth", state)
+        save()
         write_history(out / "history.csv", history)
         if writer is not None:
             for name in list(row)[1:-1]:
@@ -364,6 +365,7 @@ def train(
     plot_confusion(out / "confusion.png", labels, predictions)
     plot_mistakes(out / "mistakes.png", images, labels, scores)
     save_checkpoint(out / "lenet.pth", model.state_dict())
+    save(finished=True)
     correct = (predictions == labels).sum().item()
     print(f"{test_name.capitalize()} accuracy: {correct / len(labels):.2%} ({correct}/{len(labels)})")
 
@@ -380,19 +382,9 @@ def main() -> None:
         sys.exit(130)  # MNIST may take its time to download, and there is nothing yet to go on with
     if args.tensorboard and importlib.util.find_spec("tensorboard") is None:
         sys.exit("error: --tensorboard needs the package tensorboard: pip install tensorboard")
-    out = open_run(args.out, "lenet", args.resume)
-    checkpoint = load_checkpoint(out / "checkpoint.pth", SCRIPT)
-    settings = settle({name: getattr(args, name) for name in DEFAULTS}, DEFAULTS, checkpoint)
+    given = {name: getattr(args, name) for name in DEFAULTS}
+    out, settings, checkpoint = start_run(args.out, args.resume, SCRIPT, given, DEFAULTS, device)
     settings["lr"] = settings["lr"] or LEARNING_RATES[settings["model"]]
-    if checkpoint is not None:
-        done = len(checkpoint["history"])
-        if done == settings["epochs"] and (out / "lenet.pth").exists():
-            print(f"{out} is finished: all its {done} epochs are done. Nothing to do.")
-            return
-        print(f"Going on with {out} after epoch {done}")
-        warn_of_other_environment(checkpoint, device)
-    elif args.resume:
-        print(f"No checkpoint in {out} yet: starting afresh")
     if settings["validate"]:
         images, labels = train_set
         train_set = images[:-VALIDATION_DIGITS], labels[:-VALIDATION_DIGITS]
@@ -402,7 +394,7 @@ def main() -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         writer = SummaryWriter(out, purge_step=len(checkpoint["history"]) + 1 if checkpoint else None)
-    print(f"Training on {device}, writing to {out}")
+    print(f"Training on {device}, writing to {out}", flush=True)
     with resumable(out):
         train(settings, checkpoint, train_set, test_set, device, out, writer)
 

@@ -42,7 +42,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def epoch_generator(seed: int, epoch: int, index: int = 0) -> torch.Generator:
-    """The source of all random choices of one epoch, or of its sample `index`, whether or not the run was interrupted."""
+    """The source of all random choices of one epoch, or of its sample `index`, in a run interrupted or not."""
     return torch.Generator().manual_seed(((seed * 1_000_003 + epoch) * 10_000_019 + index) % 2**63)
 
 
@@ -83,7 +83,7 @@ def open_run(out: Path | None, name: str, resume: bool) -> Path:
             sys.exit("error: --resume needs --out DIR, the folder of the run to go on with")
         out = Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     try:
-        held = [file for file in ("checkpoint.pth", f"{name}.pth", "history.csv") if (out / file).exists()]
+        held = [file for file in ("checkpoint.pth", f"{name}.pth", "model.pth", "history.csv") if (out / file).exists()]
         if held and "checkpoint.pth" not in held:
             sys.exit(f"error: {out} holds a run ({', '.join(held)}) without its checkpoint.pth: choose another --out")
         if held and not resume:
@@ -172,10 +172,14 @@ def resumable(out: Path) -> Iterator[None]:
         if not any(word == "--out" or word.startswith("--out=") for word in words):
             words += ["--out", str(out)]
         join = subprocess.list2cmdline if os.name == "nt" else shlex.join
-        print(f"\nStopped. To go on: python {join([*words, '--resume'])}", file=sys.stderr)
+        processes = os.environ.get("LOCAL_WORLD_SIZE")
+        launcher = f"torchrun --nproc-per-node={processes}" if processes else "python"
+        print(f"\nStopped. To go on: {launcher} {join([*words, '--resume'])}", file=sys.stderr)
         sys.exit(130)
     except (FloatingPointError, OSError) as error:
-        message = error.strerror if isinstance(error, OSError) and error.strerror else error
+        message = getattr(error, "strerror", None) or error
+        if getattr(error, "filename", None):
+            message = f"{error.filename}: {message}"
         sys.exit(f"error: {message} (the last good checkpoint, if there is one, is in {out})")
 
 
@@ -199,4 +203,4 @@ def plot_curves(path: Path, history: list[dict[str, Any]], panels: dict[str, dic
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     with write_whole(path) as part:
-        figure.savefig(part, dpi=150)
+        figure.savefig(part, dpi=150, bbox_inches="tight")

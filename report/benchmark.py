@@ -1,0 +1,258 @@
+"""The speeds in the report: what is compared is always measured in turn, in one process, several rounds of it.
+
+    python -m report.benchmark lenet    images/s of train_lenet.py's loop, of a bare loop, and of the usual DataLoader
+    python -m report.benchmark unet     the U-Net on one photograph: FLOP/s, time from file to overlay, memory
+
+Prints every figure and writes all to report/results/lenet/benchmark.json or report/results/unet/benchmark.json. Runs
+on the CPU. The machine should have nothing else to do: other work does not slow all the variants alike.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageFilter
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader, Subset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.datasets import MNIST
+from torchvision.transforms import Compose, Normalize, ToTensor
+
+from infer_unet import segment
+from lenet import LeNet5
+from train_lenet import DEFAULTS, LEARNING_RATES, WEIGHT_DECAY, Batches, load_mnist, random_affine, train_epoch
+from training import write_whole
+from unet import UNet, load_unet
+
+ROOT = Path(__file__).resolve().parent.parent
+BATCH_SIZE = DEFAULTS["batch_size"]
+LENET_STEPS = 100  # a measurement
+LENET_ROUNDS = 11
+UNET_ROUNDS = 7
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def machine() -> dict[str, str | int]:
+    """What the speeds were measured on."""
+    cpu = platform.processor() or platform.machine()
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line for line in lines if line.startswith("model name")).partition(": ")[2]
+    return {
+        "cpu": cpu,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+        "torch": str(torch.__version__),
+        "date": date.today().isoformat(),
+    }
+
+
+def spread(values: list[float]) -> dict[str, float | list[float]]:
+    """The median of one figure's rounds, its extremes, and the rounds themselves."""
+    return {"median": median(values), "min": min(values), "max": max(values), "rounds": values}
+
+
+def bare_loop(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Trains on (images `[B, 1, 28, 28]`, labels `[B]`) and does nothing else."""
+    for images, labels in batches:
+        loss = F.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def new_network(memory_format: torch.memory_format) -> tuple[LeNet5, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = LeNet5().to(memory_format=memory_format)
+    return model, torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=WEIGHT_DECAY, fused=True)
+
+
+def benchmark_lenet() -> dict[str, Any]:
+    """Images/s of each way to train on MNIST, and the ratios that the report speaks of.
+
+    All train the same layers on batches of the same size with the same optimizer. The DataLoader's network lacks
+    LeNet5's own scaling of the pixels, because its transform has done that; its workers are started beforehand.
+    """
+    images, labels = load_mnist(ROOT / "data", train=True)
+    digits = LENET_STEPS * BATCH_SIZE
+
+    def ready_batches(memory_format: torch.memory_format) -> Callable[[], object]:
+        model, optimizer = new_network(memory_format)
+        batches = list(zip(images[:digits].split(BATCH_SIZE), labels[:digits].split(BATCH_SIZE), strict=True))
+        return lambda: bare_loop(model, optimizer, batches)
+
+    def our_loop(augment: Callable[[Tensor, torch.Generator], Tensor] | None) -> Callable[[], object]:
+        model, optimizer = new_network(torch.channels_last)
+        scheduler = OneCycleLR(optimizer, max_lr=LEARNING_RATES["modern"], total_steps=100_000)
+        batches = Batches(images, labels, BATCH_SIZE, torch.Generator().manual_seed(0), augment)
+        return lambda: train_epoch(model, islice(batches, LENET_STEPS), F.cross_entropy, optimizer, scheduler)
+
+    def usual_loader(workers: int) -> Callable[[], object]:
+        model, optimizer = new_network(torch.contiguous_format)
+        layers = nn.Sequential(
+            *(model.C1, model.S2, nn.ReLU(), model.C3, model.S4, nn.ReLU(), nn.Flatten()),
+            *(model.C5, nn.ReLU(), model.F6, nn.ReLU(), model.output),
+        )
+        transform = Compose([ToTensor(), Normalize((0.1307,), (0.3081,))])
+        dataset = Subset(MNIST(ROOT / "data", train=True, transform=transform), range(digits))
+        loader = DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+        return lambda: bare_loop(layers, optimizer, loader)
+
+    variants = {
+        "bare": ready_batches(torch.channels_last),
+        "bare_default_format": ready_batches(torch.contiguous_format),
+        "loop": our_loop(None),
+        "loop_augmented": our_loop(random_affine),
+        "loader_0_workers": usual_loader(0),
+        "loader_2_workers": usual_loader(2),
+    }
+    for work in variants.values():
+        work()
+    speeds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(LENET_ROUNDS):
+        for name, work in variants.items():
+            speeds[name].append(digits / seconds(work))
+    loader = max("loader_0_workers", "loader_2_workers", key=lambda name: median(speeds[name]))
+    pairs = {
+        "loop_over_bare": ("loop", "bare"),
+        "loop_augmented_over_bare": ("loop_augmented", "bare"),
+        "loop_over_loader": ("loop", loader),
+        "channels_last_over_default_format": ("bare", "bare_default_format"),
+    }
+    return {
+        "batch_size": BATCH_SIZE,
+        "images_per_second": {name: spread(values) for name, values in speeds.items()},
+        "better_loader": loader,
+        "ratios": {
+            name: spread([a / b for a, b in zip(speeds[over], speeds[under], strict=True)])
+            for name, (over, under) in pairs.items()
+        },
+    }
+
+
+def peak_mib() -> int:
+    """The most memory that any finished child of this process has held."""
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
+
+
+def benchmark_unet() -> dict[str, Any]:
+    """Speed and memory of the full-width U-Net (64 base channels) and of the one that is shipped (16), as ratios.
+
+    The photograph is noise of 1918x1280 pixels and the weights are random: neither changes the time. `of_matmul` is the
+    FLOP/s of a forward pass, 576x864 pixels, over those of a float32 product of two 2048x2048 matrices, measured just
+    before and after it. `plain` is the default memory format; a `whole` goes from photograph to written overlay.
+    """
+    device = torch.device("cpu")
+    images = torch.rand(1, 3, 576, 864)
+    matrix = torch.rand(2048, 2048)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        photo, out = folder / "photo.jpg", folder / "out.png"
+        Image.effect_noise((1918, 1280), 60).filter(ImageFilter.GaussianBlur(3)).convert("RGB").save(photo, quality=90)
+        networks, gflop, memory = {}, {}, {}
+        for label, width in {"small": 16, "full": 64}.items():  # in this order: the peak only grows
+            weights = folder / f"{label}.pth"
+            torch.save(UNet(3, 1, width).state_dict(), weights)
+            if sys.platform != "win32":
+                command = [sys.executable, ROOT / "infer_unet.py", photo, out, "--model", weights, "--device", "cpu"]
+                subprocess.run(command, check=True, capture_output=True)
+                memory[label] = peak_mib()
+            networks[label] = load_unet(weights, device)
+            with FlopCounterMode(display=False) as counter, torch.inference_mode():
+                networks[label](images)
+            gflop[label] = counter.get_total_flops() / 1e9
+        plain = UNet(3, 1)
+        plain.load_state_dict(networks["full"].state_dict())
+
+        def forward(network: UNet, memory_format: torch.memory_format, bfloat16: bool = False) -> Callable[[], object]:
+            x = images.contiguous(memory_format=memory_format)
+
+            def work() -> None:
+                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                    network(x)
+
+            return work
+
+        def whole(network: UNet) -> Callable[[], object]:
+            return lambda: segment(network, photo, [out, None, None], 572, 0.5)
+
+        variants = {"full_plain": forward(plain, torch.contiguous_format)}
+        for label, network in networks.items():
+            variants[label] = forward(network, torch.channels_last)
+            variants[f"{label}_bfloat16"] = forward(network, torch.channels_last, bfloat16=True)
+            variants[f"{label}_whole"] = whole(network)
+        for work in variants.values():
+            work()
+
+        times: dict[str, list[float]] = {name: [] for name in variants}
+        of_matmul: dict[str, list[float]] = {name: [] for name in variants if not name.endswith("_whole")}
+        for _ in range(UNET_ROUNDS):
+            for name, work in variants.items():
+                before = min(seconds(lambda: matrix @ matrix) for _ in range(3))
+                times[name].append(seconds(work))
+                after = min(seconds(lambda: matrix @ matrix) for _ in range(3))
+                if name in of_matmul:
+                    matmul = 2 * 2 * 2048**3 / (before + after)
+                    of_matmul[name].append(gflop[name.partition("_")[0]] * 1e9 / times[name][-1] / matmul)
+    pairs = {
+        "plain_over_full": ("full_plain", "full"),
+        "full_whole_over_small_whole": ("full_whole", "small_whole"),
+        "small_over_small_whole": ("small", "small_whole"),
+    }
+    return {
+        "gflop": gflop,
+        "peak_mib": memory,
+        "seconds": {name: spread(values) for name, values in times.items()},
+        "of_matmul": {name: spread(values) for name, values in of_matmul.items()},
+        "ratios": {
+            name: spread([a / b for a, b in zip(times[over], times[under], strict=True)])
+            for name, (over, under) in pairs.items()
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", choices=["lenet", "unet"])
+    which = parser.parse_args().which
+    if which == "unet":
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as infer_unet.py does, before the first tensor is made
+    results = {"machine": machine(), **(benchmark_lenet() if which == "lenet" else benchmark_unet())}
+    for section, figures in results.items():
+        print(section if isinstance(figures, dict) else f"{section}: {figures}")
+        for name, figure in figures.items() if isinstance(figures, dict) else ():
+            if isinstance(figure, dict):
+                figure = "{median:.4g}   ({min:.4g} to {max:.4g})".format_map(figure)
+            print(f"    {name:28s} {figure}")
+    path = ROOT / "report" / "results" / which / "benchmark.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as part:
+        part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,785 @@
+"""The U-Net trains on photographs split by car, goes on where it was stopped, and is scored on cars it never saw."""
+
+import csv
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+import train_unet
+from infer_unet import open_photograph
+from train_unet import (
+    DEFAULTS,
+    CarDataset,
+    augment,
+    car_of,
+    dice_coefficient,
+    epoch_batches,
+    find_pairs,
+    jaccard,
+    load_sample,
+    parse_stages,
+    read_mask,
+    segmentation_loss,
+    shape_for,
+    split_by_car,
+)
+from training import epoch_generator
+from unet import load_unet
+
+ROOT = Path(__file__).resolve().parent.parent
+EYE, ONES, ZEROS = torch.eye(3), torch.ones(3, 3), torch.zeros(3, 3)
+SMALL = ["--base-channels", "3", "--val-cars", "1", "--device", "cpu", "--lr", "0.02"]
+STAGES = "32:5:2,48:3:4"
+
+
+def draw(rng: np.random.Generator, width: int = 96, height: int = 64) -> tuple[Image.Image, Image.Image]:
+    """A picture with one bright ellipse on a dark noisy ground, and the ellipse's mask."""
+    y, x = np.mgrid[:height, :width]
+    centre_x, centre_y = rng.uniform(0.4, 0.6, 2) * (width, height)
+    mask = ((x - centre_x) / (0.3 * width)) ** 2 + ((y - centre_y) / (0.3 * height)) ** 2 < 1
+    picture = rng.uniform(0, 60, (height, width, 3)) + 150 * mask[..., None]
+    return Image.fromarray(picture.astype(np.uint8)), Image.fromarray(mask)
+
+
+def draw_cars(folder: Path, cars: int = 6, views: int = 2) -> Path:
+    """Drawn photographs in `folder`, as Kaggle lays them out."""
+    rng = np.random.default_rng(0)
+    for name in ("train", "train_masks"):
+        (folder / name).mkdir(parents=True)
+    for car in range(cars):
+        for view in range(1, views + 1):
+            photo, mask = draw(rng)
+            photo.save(folder / "train" / f"car{car:02}_{view:02}.png")
+            mask.save(folder / "train_masks" / f"car{car:02}_{view:02}_mask.gif")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Six drawn cars, two views each; no test may change them."""
+    return draw_cars(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture
+def own_data(tmp_path) -> Path:
+    """Three drawn cars, one view each, for a test that damages them."""
+    return draw_cars(tmp_path / "data", cars=3, views=1)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run_main(monkeypatch, *words) -> None:
+    """What `python train_unet.py WORDS` does, in this process."""
+    monkeypatch.setattr(sys, "argv", ["train_unet.py", *map(str, words)])
+    train_unet.main()
+
+
+def error_of(monkeypatch, *words) -> str:
+    """The error with which `python train_unet.py WORDS` ends."""
+    with pytest.raises(SystemExit) as stop:
+        run_main(monkeypatch, *words)
+    assert str(stop.value.code).startswith("error: ")
+    return stop.value.code
+
+
+def environment() -> dict[str, str]:
+    """For other processes: as many threads as here, since sums in another order have other bits."""
+    threads = str(torch.get_num_threads())
+    return {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="module")
+def finished_run(data, tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a run over two sizes that nothing interrupted, and what it printed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    command = [
+        sys.executable,
+        ROOT / "train_unet.py",
+        "--data",
+        data,
+        *SMALL,
+        "--stages",
+        "32:5:2,48:3:4",
+        "--out",
+        out,
+    ]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stderr) == (0, "")
+    return out, done.stdout
+
+
+# Dice and Jaccard
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "dice", "index"),
+    [(EYE, EYE, 1, 1), (EYE, ONES, 0.5, 0.3333), (ZEROS, ONES, 1.1111e-05, 1.1111e-05), (ZEROS, ZEROS, 1, 1)],
+    ids=["eye/eye", "eye/ones", "zeros/ones", "zeros/zeros"],
+)
+def test_dice_and_jaccard_are_the_laboratorys(prediction, target, dice, index):
+    assert dice_coefficient(prediction, target).item() == pytest.approx(dice, rel=2e-4)
+    assert jaccard(prediction, target).item() == pytest.approx(index, rel=2e-4)
+
+
+@pytest.mark.parametrize("measure", [dice_coefficient, jaccard])
+def test_each_picture_of_a_batch_has_a_dice_and_a_jaccard_of_its_own(measure):
+    predictions = torch.stack([EYE, ZEROS])[:, None]
+    targets = torch.stack([ONES, ZEROS])[:, None]
+    alone = [[measure(EYE, ONES).item()], [1.0]]
+    assert measure(predictions, targets).tolist() == alone
+
+
+def test_the_dice_in_the_loss_is_each_pictures_own():
+    """One picture all right and one all wrong: pooled, the large one would outweigh the small one."""
+    masks = torch.zeros(2, 1, 8, 8)
+    masks[0] = 1
+    masks[1, 0, 0, 0] = 1
+    scores = torch.full_like(masks, -100.0)
+    scores[0] = 100
+    cross_entropy = 100 / 128  # one wrong pixel of 128
+    assert segmentation_loss(scores, masks).item() == pytest.approx(cross_entropy + 0.5, abs=1e-3)
+
+
+# Photographs and masks
+
+
+def test_photographs_and_masks_are_found_in_kaggles_layout(data):
+    pairs = find_pairs(data)
+    assert len(pairs) == 12
+    assert [path.name for path in pairs[0]] == ["car00_01.png", "car00_01_mask.gif"]
+
+
+@pytest.mark.parametrize("mask_name", ["a.png", "a_mask.png"])
+def test_photographs_and_masks_are_found_in_imgs_and_masks(tmp_path, mask_name):
+    photo, mask = draw(np.random.default_rng(0))
+    for folder in ("imgs", "masks"):
+        (tmp_path / folder).mkdir()
+    photo.save(tmp_path / "imgs" / "a.jpg")
+    mask.save(tmp_path / "masks" / mask_name)
+    assert find_pairs(tmp_path) == [(tmp_path / "imgs" / "a.jpg", tmp_path / "masks" / mask_name)]
+
+
+def test_what_a_system_leaves_in_a_folder_is_no_photograph(own_data):
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (own_data / "train" / name).write_bytes(b"x")
+        (own_data / "train_masks" / name).write_bytes(b"x")
+    assert len(find_pairs(own_data)) == 3
+
+
+def test_a_missing_folder_is_told_with_where_carvana_is_to_be_had(tmp_path):
+    with pytest.raises(ValueError, match="no photographs in .*carvana: .*https://www.kaggle.com/c/carvana"):
+        find_pairs(tmp_path / "carvana")
+
+
+def test_photographs_without_a_folder_of_masks_are_refused(tmp_path):
+    (tmp_path / "imgs").mkdir()
+    with pytest.raises(ValueError, match="imgs has no masks: there should be a folder .*masks"):
+        find_pairs(tmp_path)
+
+
+def test_empty_folders_are_refused(tmp_path):
+    for folder in ("imgs", "masks"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(ValueError, match="no photographs in .*imgs"):
+        find_pairs(tmp_path)
+
+
+def no_mask(data: Path) -> None:
+    (data / "train_masks" / "car01_01_mask.gif").unlink()
+
+
+def no_photograph(data: Path) -> None:
+    (data / "train" / "car01_01.png").unlink()
+
+
+def other_size(data: Path) -> None:
+    Image.new("L", (90, 64)).save(data / "train_masks" / "car01_01_mask.gif")
+
+
+def truncated_photograph(data: Path) -> None:
+    photo = data / "train" / "car01_01.png"
+    photo.write_bytes(photo.read_bytes()[:5000])
+
+
+def truncated_mask(data: Path) -> None:
+    mask = data / "train_masks" / "car01_01_mask.gif"
+    mask.write_bytes(mask.read_bytes()[:-100])
+
+
+def text_as_mask(data: Path) -> None:
+    (data / "train_masks" / "car01_01_mask.gif").write_text("no picture")
+
+
+def two_masks(data: Path) -> None:
+    Image.new("L", (96, 64)).save(data / "train_masks" / "car01_01_mask.png")
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (no_mask, "car01_01.png: no mask in .*train_masks"),
+        (no_photograph, "car01_01_mask.gif: no photograph in .*train"),
+        (other_size, "car01_01.png: 96x64 pixels, but its mask has 90x64"),
+        (truncated_photograph, "car01_01.png: cannot read .*car01_01.png"),
+        (truncated_mask, "car01_01.png: cannot read its mask .*car01_01_mask.gif"),
+        (text_as_mask, "car01_01.png: its mask .*car01_01_mask.gif is not a picture"),
+        (two_masks, "car01_01_mask.png: a second picture beside .*car01_01_mask.gif"),
+    ],
+)
+def test_a_pair_that_cannot_be_used_is_named_with_its_fault(own_data, damage, fault):
+    damage(own_data)
+    with pytest.raises(ValueError, match=f"^1 faults in the pictures in .*\n  {fault}[^\n]*$"):
+        find_pairs(own_data)
+
+
+def test_all_faults_are_told_at_once(own_data):
+    (own_data / "train_masks" / "car00_01_mask.gif").unlink()
+    other_size(own_data)
+    (own_data / "train" / "car02_01.png").write_text("no picture")
+    with pytest.raises(ValueError) as faults:
+        find_pairs(own_data)
+    assert re.findall(r"\n  (\w+)\.png:", str(faults.value)) == ["car00_01", "car01_01", "car02_01"]
+
+
+def masks_of_every_kind() -> dict[str, Image.Image]:
+    """The left third of 6x4 pixels is car, in every way to say so."""
+    car = np.zeros((4, 6), dtype=bool)
+    car[:, :2] = True
+    palette = Image.fromarray(car.astype(np.uint8) + 3)
+    palette = palette.convert("P")
+    palette.putdata((car + 3).astype(np.uint8).ravel().tolist())
+    palette.putpalette([0] * 9 + [0, 0, 0] + [128, 0, 0])
+    return {
+        "of 0 and 255.png": Image.fromarray(car.astype(np.uint8) * 255),
+        "of 0 and 1.png": Image.fromarray(car.astype(np.uint8)),
+        "of 100 and 101.png": Image.fromarray(car.astype(np.uint8) + 100),
+        "of bits.png": Image.fromarray(car),
+        "of bits.gif": Image.fromarray(car),
+        "of 16 bits.png": Image.fromarray(car.astype(np.uint16) * 65535),
+        "of palette entries.png": palette,
+        "of palette entries.gif": palette,
+        "of colours.png": Image.fromarray(np.dstack([car * 200, car * 30, car * 90]).astype(np.uint8)),
+        "of colours and alpha.png": Image.fromarray(np.dstack([car * 255] * 3 + [car * 0 + 255]).astype(np.uint8)),
+        "of soft edges.jpg": Image.fromarray(car.astype(np.uint8) * 255),
+        "of bits.tif": Image.fromarray(car),
+        "of bits.bmp": Image.fromarray(car),
+    }
+
+
+@pytest.mark.parametrize("name", masks_of_every_kind())
+def test_a_mask_may_be(name, tmp_path):
+    masks_of_every_kind()[name].save(tmp_path / name)
+    expected = np.zeros((4, 6), dtype=bool)
+    expected[:, :2] = True
+    assert np.array_equal(read_mask(tmp_path / name), expected)
+
+
+@pytest.mark.parametrize(("value", "car"), [(0, False), (255, True)])
+def test_a_mask_of_one_value_is_all_car_unless_it_is_black(tmp_path, value, car):
+    Image.new("L", (6, 4), value).save(tmp_path / "mask.png")
+    assert (read_mask(tmp_path / "mask.png") == car).all()
+
+
+def test_a_photograph_that_lies_on_its_side_is_turned_before_its_mask_is_compared(own_data):
+    photo = own_data / "train" / "car01_01.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(photo, exif=exif)
+    assert len(find_pairs(own_data)) == 3
+
+
+def test_a_grey_photograph_is_made_coloured(own_data):
+    photo = own_data / "train" / "car01_01.png"
+    Image.open(photo).convert("L").save(photo)
+    assert load_sample(find_pairs(own_data)[1], 32, 48).shape == (4, 32, 48)
+
+
+# The split
+
+
+@pytest.mark.parametrize(
+    ("name", "car"),
+    [("0cdf5b5d0ce1_01.jpg", "0cdf5b5d0ce1"), ("my_car_12.jpg", "my_car"), ("garage.jpg", "garage"), ("7.png", "7")],
+)
+def test_a_photographs_name_says_which_car_it_shows(name, car):
+    assert car_of((Path(name), Path("mask.gif"))) == car
+
+
+def test_no_car_is_in_two_parts_of_the_split(data):
+    cars = [{car_of(pair) for pair in part} for part in split_by_car(find_pairs(data), 2, seed=0)]
+    assert [len(part) for part in cars] == [2, 2, 2]
+    assert len(set.union(*cars)) == 6
+
+
+def test_the_split_leaves_no_photograph_out(data):
+    pairs = find_pairs(data)
+    assert sorted(sum(split_by_car(pairs, 1, seed=0), [])) == pairs
+
+
+def test_the_split_depends_on_the_seed_and_not_on_the_order_of_the_photographs(data):
+    pairs = find_pairs(data)
+    splits = [split_by_car(order, 2, seed=4) for order in (pairs, pairs[::-1])]
+    assert [list(map(sorted, parts)) for parts in splits] == [list(splits[0])] * 2
+
+
+def test_another_seed_keeps_other_cars_out(data):
+    pairs = find_pairs(data)
+    assert len({str(split_by_car(pairs, 2, seed)) for seed in range(5)}) > 1
+
+
+def test_too_few_cars_are_refused(data):
+    with pytest.raises(ValueError, match="keeping 2 x 3 cars out leaves none of the 6 .*: choose a smaller --val-cars"):
+        split_by_car(find_pairs(data), 3, seed=0)
+
+
+# Samples
+
+
+@pytest.mark.parametrize("cache_bytes", [train_unet.CACHE_BYTES, 0], ids=["held in memory", "read anew"])
+def test_a_sample_depends_on_seed_epoch_and_index_and_not_on_the_workers(data, monkeypatch, cache_bytes):
+    monkeypatch.setattr(train_unet, "CACHE_BYTES", cache_bytes)
+    dataset = CarDataset(find_pairs(data), 32, 48, seed=5)
+    dataset.epoch = 3
+    order = [7, 0, 3, 11, 4]
+    alone = [dataset[index] for index in sorted(order)]
+    torch.manual_seed(99)
+    loaded = list(DataLoader(dataset, batch_sampler=[[index] for index in order], num_workers=2))
+    for index, (images, masks) in zip(order, loaded, strict=True):
+        image, mask = alone[sorted(order).index(index)]
+        assert torch.equal(images[0], image) and torch.equal(masks[0], mask)
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(5, 4), (6, 3)])
+def test_another_epoch_or_seed_varies_a_sample_otherwise(data, seed, epoch):
+    images = []
+    for pair in ((5, 3), (seed, epoch)):
+        dataset = CarDataset(find_pairs(data)[:1], 32, 48, pair[0])
+        dataset.epoch = pair[1]
+        images.append(dataset[0][0])
+    assert not torch.equal(*images)
+
+
+def test_an_image_lies_in_0_to_1_and_its_mask_is_0_or_1(data):
+    dataset = CarDataset(find_pairs(data), 32, 48, seed=0)
+    for image, mask in (dataset[index] for index in range(len(dataset))):
+        assert image.shape == (3, 32, 48) and image.min() >= 0 and image.max() <= 1
+        assert mask.shape == (1, 32, 48) and set(mask.unique().tolist()) == {0, 1}
+
+
+def test_image_and_mask_are_mirrored_and_scaled_together():
+    """A white car on black: whatever is done to the picture, the car stays where the mask says."""
+    _, mask = draw(np.random.default_rng(1))
+    mask = torch.from_numpy(np.asarray(mask).astype(np.uint8))[None]
+    sample = torch.cat([mask * 200, mask * 200, mask * 200, mask])
+    moved = 0
+    for index in range(40):
+        image, varied = augment(sample, epoch_generator(0, 1, index)).split([3, 1])
+        wrong = ((image.float().mean(dim=0) > 90) != varied[0].bool()).sum()
+        assert wrong <= 0.01 * varied.numel()  # an edge's pixels are half car
+        moved += not torch.equal(varied, mask)
+    assert moved > 20
+
+
+def test_samples_are_mirrored_scaled_and_lit():
+    _, mask = draw(np.random.default_rng(1))
+    mask = torch.from_numpy(np.asarray(mask).astype(np.uint8))[None]
+    sample = torch.cat([mask * 200, mask * 200, mask * 200, mask])
+    varied = [augment(sample, epoch_generator(0, 1, index)) for index in range(60)]
+    mirrored = sum(torch.equal(one[3:], mask.flip(2)) for one in varied)
+    larger = sum((one[3] > 0).sum() > 1.05 * (mask > 0).sum() for one in varied)
+    assert 10 < mirrored < 40
+    assert 5 < larger < 30
+    assert len({one[0].max().item() for one in varied}) > 20
+
+
+def test_photographs_are_trained_on_in_their_own_shape_in_multiples_of_16(data):
+    assert shape_for(find_pairs(data), 48) == (48, 80)
+
+
+# Batches and stages
+
+
+def test_the_shares_of_the_processes_are_equal_disjoint_and_cover_each_batch():
+    whole = epoch_batches(23, 6, epoch_generator(0, 1), rank=0, ranks=1)
+    shares = [epoch_batches(23, 6, epoch_generator(0, 1), rank, ranks=3) for rank in range(3)]
+    assert [len(batch) for batch in whole] == [6, 6, 6]
+    for step, batch in enumerate(whole):
+        parts = [share[step] for share in shares]
+        assert [len(part) for part in parts] == [2, 2, 2]
+        assert sorted(sum(parts, [])) == sorted(batch)
+
+
+def test_an_epoch_shows_no_photograph_twice():
+    order = sum(epoch_batches(23, 6, epoch_generator(0, 1), rank=0, ranks=1), [])
+    assert len(set(order)) == 18
+
+
+def test_stages_are_sizes_epochs_and_batches():
+    assert parse_stages("96:4:8,572:1", batch_size=3) == [(96, 4, 8), (572, 1, 3)]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "96", "96:", "96:4:8:1", "96:4;", "96:4,", "a:4", "96:-4", "9.6:4", "15:1", "96:0"]
+)
+def test_stages_that_make_no_sense_are_refused(text):
+    with pytest.raises(ValueError, match="^--stages: "):
+        parse_stages(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--epochs", "0"], "--epochs must be from 1 to"),
+        (["--batch-size", "-1"], "--batch-size must be from 1 to"),
+        (["--size", "0"], "--size must be from 16 to 4096"),
+        (["--base-channels", "0"], "--base-channels must be from 1 to"),
+        (["--lr", "nan"], "--lr must be from"),
+        (["--lr", "inf"], "--lr must be from"),
+        (["--val-cars", "0"], "--val-cars must be from 1 to"),
+        (["--seed", "-1"], "--seed must be from 0 to"),
+        (["--workers", "-1"], "--workers must be from 0 to"),
+        (["--stages", ""], "--stages: '' is not SIZE:EPOCHS"),
+        (["--stages", "96:1", "--epochs", "2"], "--stages already says"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--val-cars", "3"], "keeping 2 x 3 cars out leaves none of the 6"),
+        (["--val-cars", "1", "--batch-size", "9"], "a batch of 9 is more than the 8 photographs to train on"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_is_written(data, tmp_path, monkeypatch, words, error):
+    assert error in error_of(monkeypatch, "--data", data, "--out", tmp_path / "run", *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_photographs_are_told_before_anything_is_written(own_data, tmp_path, monkeypatch):
+    no_mask(own_data)
+    assert "car01_01.png: no mask" in error_of(monkeypatch, "--data", own_data, "--out", tmp_path / "run", *SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stages", ["32:1:8", "32:5:4", "32:10:4", "32:20:8"])
+def test_a_run_may_have_any_number_of_steps(data, tmp_path, monkeypatch, stages):
+    """1, 10, 20 and 20 steps: PyTorch's OneCycleLR divides by zero when its warm-up is one step exactly."""
+    monkeypatch.setattr(train_unet, "score_pictures", lambda model, pairs, *_: [{"dice": 0.5, "jaccard": 0.4}])
+    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    run_main(monkeypatch, "--data", data, "--out", tmp_path / "run", *SMALL, "--stages", stages)
+
+
+# Whole runs
+
+
+def test_training_lowers_the_loss(finished_run):
+    losses = [float(row["loss"]) for row in rows_of(finished_run[0] / "losses.csv")]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+def test_a_run_says_what_it_does(finished_run):
+    lines = finished_run[1].splitlines()
+    assert lines[0] == "Training on 8 photographs, selecting on 2, reporting on 2"
+    assert lines[1] == f"Using device cpu, writing to {finished_run[0]}"
+    for epoch, line in enumerate(lines[2:10], start=1):
+        shape = "32x48" if epoch <= 5 else "48x80"
+        assert re.fullmatch(
+            rf"epoch {epoch}/8 at {shape}: train loss \d\.\d{{4}}, selection Dice \d\.\d{{4}}, \d+ s", line
+        )
+    assert re.fullmatch(
+        r"Report cars: Dice \d\.\d{4}, Jaccard \d\.\d{4}, lowest Dice \d\.\d{4} \(photographs: 2, cars: 1\)", lines[10]
+    )
+    assert len(lines) == 11
+
+
+def test_the_losses_of_every_step_are_kept(finished_run):
+    rows = rows_of(finished_run[0] / "losses.csv")
+    assert [int(row["step"]) for row in rows] == list(range(1, 5 * 4 + 3 * 2 + 1))
+    assert [row["size"] for row in rows] == ["32"] * 20 + ["48"] * 6
+
+
+def test_the_best_weights_are_of_the_last_size(finished_run, data):
+    """Those of the epoch of highest selection Dice among the epochs at the last size, whatever smaller sizes gave."""
+    out, _ = finished_run
+    best = max(float(row["dice"]) for row in rows_of(out / "history.csv") if row["size"] == "48")
+    selection = split_by_car(find_pairs(data), 1, DEFAULTS["seed"])[1]
+    model = load_unet(out / "best.pth", torch.device("cpu"))
+    scores = train_unet.score_pictures(model, selection, 48, "selection cars")
+    assert train_unet.mean(scores, "dice") == pytest.approx(best, abs=1e-5)
+
+
+def test_a_higher_dice_at_a_smaller_size_is_not_kept(data, tmp_path, monkeypatch):
+    dice = iter([0.9, 0.3, 0.5, 0.4])
+    monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": next(dice), "jaccard": 0.1}])
+    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    kept = []
+    monkeypatch.setattr(train_unet, "save_weights", lambda path, *_: kept.append(path.name))
+    run_main(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:1:8,48:3:8")
+    assert kept == ["best.pth", "best.pth"]  # 0.3, the first of the last size, then 0.5
+    assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["best"] == 0.5
+
+
+def test_model_pth_is_best_pth_in_float16(finished_run):
+    out, _ = finished_run
+    model, best = (torch.load(out / name, weights_only=True) for name in ("model.pth", "best.pth"))
+    assert len(model) == 46
+    assert all(value.dtype == torch.float16 and torch.equal(value, best[name].half()) for name, value in model.items())
+    load_unet(out / "model.pth", torch.device("cpu"))
+
+
+def test_the_scores_are_those_of_the_report_cars(finished_run, data):
+    report = split_by_car(find_pairs(data), 1, DEFAULTS["seed"])[2]
+    rows = rows_of(finished_run[0] / "scores.csv")
+    assert [(row["photograph"], row["car"]) for row in rows] == [(pair[0].name, car_of(pair)) for pair in report]
+
+
+@pytest.mark.parametrize("name", ["curves.png", "worst.png"])
+def test_the_figures_can_be_opened(finished_run, name):
+    assert min(open_photograph(finished_run[0] / name).size) > 300
+
+
+def test_a_finished_run_says_so_and_is_left_alone(finished_run, data, monkeypatch, capsys):
+    out, _ = finished_run
+    before = (out / "model.pth").stat().st_mtime_ns
+    with pytest.raises(SystemExit) as stop:
+        run_main(monkeypatch, "--data", data, "--out", out, "--resume")
+    assert not stop.value.code
+    assert capsys.readouterr().out == f"{out} is finished: all its 8 epochs are done. Nothing to do.\n"
+    assert (out / "model.pth").stat().st_mtime_ns == before
+
+
+def test_a_run_is_not_overwritten(finished_run, data, monkeypatch):
+    assert "already holds a run" in error_of(monkeypatch, "--data", data, "--out", finished_run[0], *SMALL)
+
+
+def test_weights_that_are_already_in_the_folder_are_not_overwritten(data, tmp_path, monkeypatch):
+    """Such as the model.pth of this repository's root, when somebody writes --out ."""
+    (tmp_path / "model.pth").write_bytes(b"weights")
+    assert "holds a run (model.pth)" in error_of(monkeypatch, "--data", data, "--out", tmp_path, *SMALL)
+
+
+def test_other_settings_than_the_runs_are_refused_and_listed(finished_run, data, monkeypatch):
+    words = ["--data", data, "--out", finished_run[0], "--resume", "--lr", "0.1", "--seed", "3", "--epochs", "2"]
+    error = error_of(monkeypatch, *words)
+    assert "lr 0.1 (the run has 0.02)" in error
+    assert "seed 3 (the run has 0)" in error
+    assert "stages 572:2:4 (the run has 32:5:2,48:3:4)" in error
+
+
+def test_a_run_does_not_go_on_with_other_photographs(finished_run, own_data, monkeypatch):
+    error = error_of(monkeypatch, "--data", own_data, "--out", finished_run[0], "--resume")
+    assert "photographs 3 (the run has 12)" in error
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04", b"no checkpoint"])
+def test_a_damaged_checkpoint_is_refused(data, tmp_path, monkeypatch, content):
+    (tmp_path / "checkpoint.pth").write_bytes(content)
+    error = error_of(monkeypatch, "--data", data, "--out", tmp_path, "--resume")
+    assert "checkpoint.pth is damaged or is no checkpoint" in error
+
+
+def test_a_checkpoint_of_the_lenet_is_refused(data, tmp_path, monkeypatch):
+    torch.save({"script": "train_lenet.py", "settings": {}}, tmp_path / "checkpoint.pth")
+    error = error_of(monkeypatch, "--data", data, "--out", tmp_path, "--resume")
+    assert "checkpoint.pth is not a checkpoint of train_unet.py" in error
+
+
+def test_a_loss_that_is_no_number_stops_at_once_and_says_where(data, tmp_path, monkeypatch):
+    whole_loss, count = train_unet.segmentation_loss, iter(range(100))
+    monkeypatch.setattr(
+        train_unet, "segmentation_loss", lambda *args: whole_loss(*args) * (torch.nan if next(count) == 5 else 1)
+    )
+    error = error_of(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:3:2")
+    assert re.search(r"the loss became nan at epoch 2, step 2, learning rate [\d.e-]+:", error)
+    assert next(count) == 6
+    assert len(torch.load(tmp_path / "checkpoint.pth", weights_only=True)["losses"]) == 4
+
+
+def test_weights_that_became_infinite_in_the_last_step_are_not_kept(data, tmp_path, monkeypatch):
+    def last_step_diverges(net, *_):
+        yield 0.5
+        torch.nn.init.constant_(net.final_conv.bias, torch.inf)
+
+    monkeypatch.setattr(train_unet, "train_steps", last_step_diverges)
+    error = error_of(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:1:8")
+    assert "weights became infinite at the end of epoch 1" in error
+    assert not (tmp_path / "best.pth").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photograph_that_vanishes_during_the_training_is_named_in_one_line(own_data, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(train_unet, "CACHE_BYTES", 0)
+    monkeypatch.setattr(train_unet, "find_pairs", lambda *_, **__: vanishing)
+    vanishing = find_pairs(own_data)
+    photo = split_by_car(vanishing, 1, 0)[0][0][0]
+    monkeypatch.setattr(train_unet, "shape_for", lambda *_: photo.unlink(missing_ok=True) or (32, 48))
+    words = [*SMALL, "--stages", "32:1:1", "--workers", workers]
+    error = error_of(monkeypatch, "--data", own_data, "--out", tmp_path / "run", *words)
+    assert error == f"error: there is no picture {photo}"
+
+
+def test_too_little_memory_is_told_in_one_line(data, tmp_path, monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(train_unet, "segmentation_loss", no_memory)
+    error = error_of(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:1:8")
+    assert error == "error: not enough memory: choose a smaller --batch-size, --size or --base-channels"
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(data, tmp_path, monkeypatch):
+    write_history, count = train_unet.write_history, iter(range(100))
+
+    def full_disk(path, rows):
+        if next(count) == 2:  # the losses of the second epoch, after its checkpoint
+            raise OSError(28, f"cannot write {path}: No space left on device")
+        write_history(path, rows)
+
+    monkeypatch.setattr(train_unet, "write_history", full_disk)
+    error = error_of(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:3:8")
+    assert re.search(r"cannot write .*losses.csv: No space left on device \(the last good checkpoint", error)
+    assert len(torch.load(tmp_path / "checkpoint.pth", weights_only=True)["history"]) == 2
+
+
+# Stopping and going on, as real processes
+
+DRIVER = "import train_unet; train_unet.CHECKPOINT_SECONDS = 0; train_unet.main()"
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(data, finished_run, tmp_path):
+    whole, _ = finished_run
+    out, rng = tmp_path / "killed", random.Random(0)
+    words = ["--data", data, *SMALL, "--stages", STAGES, "--out", out, "--resume"]
+    command = [sys.executable, "-c", DRIVER, *map(str, words)]
+
+    def steps() -> int:
+        return len((out / "losses.csv").read_text().splitlines()) if (out / "losses.csv").exists() else 0
+
+    kills = 0
+    for _ in range(2):
+        start = steps()
+        with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL) as process:
+            while steps() == start and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.15))
+            kills += process.poll() is None
+            process.kill()
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert kills == 2
+    for name in ("best.pth", "model.pth", "losses.csv", "scores.csv"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    without_seconds = [[{**row, "seconds": 0} for row in rows_of(run / "history.csv")] for run in (out, whole)]
+    assert without_seconds[0] == without_seconds[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_says_how_to_go_on_and_that_works(data, tmp_path, monkeypatch, capsys):
+    words = ["--data", data, *SMALL, "--stages", "32:3:2", "--workers", "1"]
+    slow = "import time, train_unet; train_unet.CHECKPOINT_SECONDS = 0; loss = train_unet.segmentation_loss; "
+    slow += "train_unet.segmentation_loss = lambda *args: time.sleep(0.3) or loss(*args); train_unet.main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", slow, *map(str, words)],
+        **{"cwd": tmp_path, "env": environment(), "text": True},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+    ) as process:
+        while not list(tmp_path.glob("runs/*/checkpoint.pth")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=200)
+    assert process.returncode == 130
+    (out,) = tmp_path.glob("runs/*")
+    again = re.search("^Stopped. To go on: python (.+)$", errors, re.MULTILINE)[1]
+    assert again.endswith(f"--out {out.relative_to(tmp_path)} --resume")
+    monkeypatch.chdir(tmp_path)
+    run_main(monkeypatch, *shlex.split(again)[1:])  # the first is the driver's "-c"
+    said = capsys.readouterr().out
+    assert said.startswith(f"Going on with {out.relative_to(tmp_path)} after epoch ")
+    assert "Report cars: " in said
+
+
+# Several processes
+
+FLOAT32 = """
+import torch, train_unet
+train_unet.bfloat16_where_fast = lambda device: torch.autocast(device.type, enabled=False)
+if __name__ == "__main__":
+    train_unet.main()
+"""
+
+
+def torchrun(script: Path, *words) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", script, *words]
+    return subprocess.run(list(map(str, command)), env=environment(), capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def run_of_two(data, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A run of two processes in float32: bfloat16, on CPUs that have it, rounds by more than 1e-4."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "driver.py").write_text(FLOAT32)
+    return folder / "run", torchrun(
+        folder / "driver.py", "--data", data, *SMALL, "--stages", STAGES, "--out", folder / "run"
+    )
+
+
+def test_two_processes_train_as_one_does(run_of_two, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_unet, "bfloat16_where_fast", lambda device: torch.autocast(device.type, enabled=False))
+    run_main(monkeypatch, "--data", data, *SMALL, "--stages", STAGES, "--out", tmp_path)
+    one, two = ([float(row["loss"]) for row in rows_of(out / "losses.csv")] for out in (tmp_path, run_of_two[0]))
+    assert len(two) == len(one)
+    assert two[:5] == pytest.approx(one[:5], abs=1e-4)
+
+
+def test_only_one_of_two_processes_speaks(run_of_two):
+    out, done = run_of_two
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) == 11 and lines[1] == f"Using device cpu, writing to {out}"
+
+
+def test_two_processes_both_end_when_the_run_is_finished(run_of_two, data):
+    out, _ = run_of_two
+    done = torchrun(ROOT / "train_unet.py", "--data", data, "--out", out, "--resume")
+    assert done.returncode == 0
+    assert done.stdout == f"{out} is finished: all its 8 epochs are done. Nothing to do.\n"
+
+
+@pytest.mark.parametrize(("message", "code"), [("error: DIR already holds a run", 1), (None, 0)])
+def test_when_the_first_process_ends_at_the_start_so_do_the_others(monkeypatch, message, code):
+    told = []
+    monkeypatch.setattr(train_unet, "start_run", lambda *_: sys.exit(message))
+    monkeypatch.setattr(train_unet.dist, "broadcast_object_list", told.extend)
+    with pytest.raises(SystemExit) as first:
+        train_unet.start_together(0, 2)
+    monkeypatch.setattr(train_unet.dist, "broadcast_object_list", lambda outcome: outcome.__setitem__(0, told[0]))
+    with pytest.raises(SystemExit) as other:
+        train_unet.start_together(1, 2)
+    assert (first.value.code, other.value.code) == (message, code)
+
+
+@pytest.mark.parametrize(("local_rank", "speaks"), [(0, True), (1, False)])
+def test_an_error_is_told_by_one_process_of_a_machine(tmp_path, monkeypatch, local_rank, speaks):
+    for name, value in {"RANK": local_rank, "LOCAL_RANK": local_rank, "WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(SystemExit) as stop:
+        run_main(monkeypatch, "--data", tmp_path / "missing", "--device", "cpu")
+    assert str(stop.value.code).startswith("error: ") == speaks
+    assert stop.value.code  # not 0
+
+
+def test_an_odd_batch_is_not_shared_by_two_processes(data, tmp_path, monkeypatch):
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    error = error_of(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:1:3")
+    assert error == "error: a batch of 3 cannot be shared equally by 2 processes"

@@ -1,0 +1,303 @@
+"""Files are whole or as they were, a run is never overwritten, and what goes wrong is told in one line."""
+
+import csv
+import errno
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import training
+from training import (
+    environment,
+    epoch_generator,
+    load_checkpoint,
+    open_run,
+    pick_device,
+    plot_curves,
+    resumable,
+    save_checkpoint,
+    settle,
+    warn_of_other_environment,
+    write_history,
+    write_whole,
+)
+
+DEFAULTS = {"epochs": 10, "seed": 0}
+
+
+def error_of(function, *arguments) -> str:
+    """The one line with which `function` ends the script."""
+    with pytest.raises(SystemExit) as stop:
+        function(*arguments)
+    assert re.fullmatch("error: [^\n]+", stop.value.code)
+    return stop.value.code
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:", "cuda:x", "CPU", "cuda:-1", ""])
+def test_an_unknown_device_is_refused_by_name(name):
+    with pytest.raises(ValueError, match="unknown device .*: use auto, cpu, cuda or cuda:N"):
+        pick_device(name)
+
+
+def test_a_cuda_device_beyond_those_here_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="no device cuda:1 here .*found: 1.*: use cpu or auto"):
+        pick_device("cuda:1")
+
+
+def test_a_cuda_device_that_is_here_is_taken(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize(("present", "device"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_cuda_where_there_is_one(monkeypatch, present, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(present))
+    assert pick_device("auto") == torch.device(device)
+
+
+def test_an_epoch_draws_the_same_numbers_whenever_it_is_run():
+    draws = [torch.rand(4, generator=epoch_generator(3, 5)) for _ in range(2)]
+    assert torch.equal(*draws)
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(3, 6), (4, 5), (5, 3)])
+def test_another_epoch_or_seed_draws_other_numbers(seed, epoch):
+    draws = [torch.rand(4, generator=epoch_generator(*pair)) for pair in ((3, 5), (seed, epoch))]
+    assert not torch.equal(*draws)
+
+
+def test_the_largest_seed_has_a_generator():
+    epoch_generator(2**32 - 1, 1_000_000)
+
+
+def test_a_file_is_replaced_when_the_block_ends(tmp_path):
+    (tmp_path / "file.txt").write_text("old")
+    with write_whole(tmp_path / "file.txt") as part:
+        part.write_text("new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file.txt", "new")]
+
+
+def test_the_old_file_stands_until_the_block_ends(tmp_path):
+    (tmp_path / "file.txt").write_text("old")
+    with write_whole(tmp_path / "file.txt") as part:
+        part.write_text("new")
+        assert (tmp_path / "file.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, OSError])
+def test_a_block_that_fails_leaves_the_old_file_and_no_other(tmp_path, failure):
+    (tmp_path / "file.txt").write_text("old")
+    with pytest.raises(failure), write_whole(tmp_path / "file.txt") as part:
+        part.write_text("half")
+        raise failure
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file.txt", "old")]
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file_that_was_wanted(tmp_path):
+    with pytest.raises(OSError, match="cannot write .*file.txt: No space left") as failure:
+        with write_whole(tmp_path / "file.txt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert failure.value.errno == errno.ENOSPC
+
+
+def test_a_temporary_file_that_a_killed_run_left_is_in_nobodys_way(tmp_path):
+    (tmp_path / ".file.part.txt").write_text("half")
+    with write_whole(tmp_path / "file.txt") as part:
+        part.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_run_gets_a_folder_of_its_own_named_by_date_and_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = open_run(None, "lenet", resume=False)
+    assert out.is_dir()
+    assert re.fullmatch(r"runs/lenet-\d{8}-\d{6}", out.as_posix())
+
+
+def test_opening_a_run_leaves_nothing_in_its_folder(tmp_path):
+    assert list(open_run(tmp_path / "a" / "b", "lenet", resume=False).iterdir()) == []
+
+
+def test_other_files_in_the_folder_are_no_run(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    assert open_run(tmp_path, "lenet", resume=False) == tmp_path
+
+
+@pytest.mark.parametrize("file", ["checkpoint.pth", "lenet.pth", "history.csv"])
+def test_a_folder_that_holds_a_run_is_refused(tmp_path, file):
+    (tmp_path / file).touch()
+    assert file in error_of(open_run, tmp_path, "lenet", False)
+
+
+@pytest.mark.parametrize("file", ["lenet.pth", "history.csv"])
+def test_a_run_whose_checkpoint_is_gone_is_not_overwritten_by_resuming_it(tmp_path, file):
+    (tmp_path / file).touch()
+    assert "without its checkpoint.pth: choose another --out" in error_of(open_run, tmp_path, "lenet", True)
+
+
+def test_resuming_needs_to_know_which_run():
+    assert "--resume needs --out DIR" in error_of(open_run, None, "lenet", True)
+
+
+@pytest.mark.parametrize("out", ["file.txt", "file.txt/run", "x" * 300], ids=["a file", "in a file", "too long"])
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, out):
+    (tmp_path / "file.txt").touch()
+    assert f"cannot write to --out {tmp_path / out}" in error_of(open_run, tmp_path / out, "lenet", False)
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)  # the administrator may write wherever the mode says no
+    assert "Permission denied" in error_of(open_run, tmp_path, "lenet", False)
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):
+    save_checkpoint(tmp_path / "checkpoint.pth", {"script": "a.py", "model": {"weight": torch.arange(3.0)}})
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.pth", "a.py")
+    assert checkpoint["model"]["weight"].tolist() == [0, 1, 2]
+
+
+def test_where_there_is_no_checkpoint_there_is_none(tmp_path):
+    assert load_checkpoint(tmp_path / "checkpoint.pth", "a.py") is None
+
+
+@pytest.mark.parametrize("bytes_kept", [0, 1, 100, 400])
+def test_a_truncated_checkpoint_is_an_error(tmp_path, bytes_kept):
+    path = tmp_path / "checkpoint.pth"
+    save_checkpoint(path, {"script": "a.py", "model": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:bytes_kept])
+    assert f"{path} is damaged" in error_of(load_checkpoint, path, "a.py")
+
+
+def test_a_text_file_is_no_checkpoint(tmp_path):
+    (tmp_path / "checkpoint.pth").write_text("hello\nworld\n")
+    assert "is no checkpoint" in error_of(load_checkpoint, tmp_path / "checkpoint.pth", "a.py")
+
+
+@pytest.mark.parametrize(
+    "foreign", [{"weight": torch.zeros(2)}, {"script": "b.py"}, torch.zeros(2)], ids=["weights", "script", "tensor"]
+)
+def test_a_foreign_checkpoint_is_an_error_that_names_the_script(tmp_path, foreign):
+    torch.save(foreign, tmp_path / "checkpoint.pth")
+    assert "is not a checkpoint of a.py" in error_of(load_checkpoint, tmp_path / "checkpoint.pth", "a.py")
+
+
+class Intruder:
+    """What a pickle of it does when it is read: makes the folder INTRUDED."""
+
+    def __reduce__(self):
+        return os.mkdir, ("INTRUDED",)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"script": "a.py", "model": Intruder()}, "checkpoint.pth")
+    error_of(load_checkpoint, Path("checkpoint.pth"), "a.py")
+    assert not Path("INTRUDED").exists()
+
+
+def test_settings_not_given_are_the_defaults():
+    assert settle({"epochs": None, "seed": 7}, DEFAULTS, None) == {"epochs": 10, "seed": 7}
+
+
+def test_settings_not_given_are_the_checkpoints_when_there_is_one():
+    checkpoint = {"settings": {"epochs": 3, "seed": 7}}
+    assert settle({"epochs": None, "seed": 7}, DEFAULTS, checkpoint) == {"epochs": 3, "seed": 7}
+
+
+def test_settings_other_than_the_checkpoints_are_listed():
+    checkpoint = {"settings": {"epochs": 3, "seed": 7, "lr": 0.1}}
+    message = error_of(settle, {"epochs": 4, "seed": 0, "lr": 0.1}, DEFAULTS, checkpoint)
+    assert message.endswith(": epochs 4 (the run has 3), seed 0 (the run has 7)")
+
+
+def test_the_same_environment_needs_no_warning(capsys):
+    cpu = torch.device("cpu")
+    warn_of_other_environment({"environment": environment(cpu)}, cpu)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["machine", "device", "threads", "torch"])
+def test_another_environment_is_warned_of_by_name(capsys, name):
+    cpu = torch.device("cpu")
+    warn_of_other_environment({"environment": {**environment(cpu), name: "another"}}, cpu)
+    warning = capsys.readouterr().err
+    assert re.fullmatch(rf"warning: .*: {name} [^\n]* \(the run began on another\)\n", warning)
+
+
+@pytest.mark.parametrize(
+    ("typed", "printed"),
+    [
+        (["--seed", "1"], ["--seed", "1", "--out", "my runs/1", "--resume"]),
+        (["--out", "my runs/1", "--resume"], ["--out", "my runs/1", "--resume"]),
+        (["--out=my runs/1"], ["--out=my runs/1", "--resume"]),
+    ],
+    ids=["new", "resumed", "with an equals sign"],
+)
+@pytest.mark.skipif(os.name == "nt", reason="Windows quotes its command lines in another way")
+def test_ctrl_c_prints_the_command_that_goes_on(monkeypatch, capsys, typed, printed):
+    monkeypatch.setattr("sys.argv", ["train.py", *typed])
+    with pytest.raises(SystemExit) as stop, resumable(Path("my runs/1")):
+        raise KeyboardInterrupt
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 130
+    assert shlex.split(last.removeprefix("Stopped. To go on: ")) == ["python", "train.py", *printed]
+
+
+@pytest.mark.parametrize(
+    "failure", [FloatingPointError("the loss became nan"), OSError(errno.ENOSPC, "cannot write x: disk full")]
+)
+def test_what_ends_a_run_is_one_line_that_says_where_the_last_checkpoint_is(failure):
+    def run():
+        with resumable(Path("runs/1")):
+            raise failure
+
+    message = error_of(run)
+    assert failure.args[-1] in message and message.endswith("is in runs/1)".replace("/", os.sep))
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), resumable(Path("runs/1")):
+        raise ZeroDivisionError
+
+
+def test_the_history_is_a_csv_of_one_row_an_epoch(tmp_path):
+    history = [{"epoch": 1, "test_loss": 0.5}, {"epoch": 2, "test_loss": 0.25}]
+    write_history(tmp_path / "history.csv", history)
+    assert (tmp_path / "history.csv").read_bytes() == b"epoch,test_loss\r\n1,0.5\r\n2,0.25\r\n"
+    with (tmp_path / "history.csv").open(newline="") as file:
+        assert [float(row["test_loss"]) for row in csv.DictReader(file)] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("epochs", [1, 30])
+def test_the_curves_are_a_picture_twice_as_wide_for_two_panels(tmp_path, epochs):
+    history = [{"epoch": epoch, "a": 1 / epoch, "b": 2 / epoch} for epoch in range(1, epochs + 1)]
+    plot_curves(tmp_path / "one.png", history, {"Loss": {"training": "a", "test": "b"}})
+    plot_curves(tmp_path / "two.png", history, {"Loss": {"training": "a"}, "Accuracy": {"test": "b"}})
+    widths = []
+    for name in ("one.png", "two.png"):
+        with Image.open(tmp_path / name) as picture:
+            picture.load()
+            widths.append(picture.width)
+    assert 1.8 < widths[1] / widths[0] < 2.2
+
+
+def test_curves_that_cannot_be_written_leave_the_old_picture(tmp_path, monkeypatch):
+    (tmp_path / "curves.png").write_text("old")
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training.Figure, "savefig", refuse)
+    with pytest.raises(OSError, match="cannot write .*curves.png"):
+        plot_curves(tmp_path / "curves.png", [{"epoch": 1, "a": 1}], {"Loss": {"training": "a"}})
+    assert (tmp_path / "curves.png").read_text() == "old"
