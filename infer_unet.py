@@ -187,13 +187,10 @@ def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, thr
         lambda part: Image.fromarray(mask * 255).save(part),
         lambda part: plot_img_and_mask(image, mask, part),
     )
-    try:
-        with ExitStack() as stack:  # each file takes its place only when all are ready
-            for path, save in zip(outputs, savers, strict=True):
-                if path is not None:
-                    save(stack.enter_context(write_whole(path)))
-    except OSError as error:  # every file that was open is named in it; the innermost, the last, is the one that failed
-        raise OSError(f"cannot write {str(error).rpartition('cannot write ')[2]}") from None
+    with ExitStack() as stack:  # each file takes its place only when all are ready
+        for path, save in zip(outputs, savers, strict=True):
+            if path is not None:
+                save(stack.enter_context(write_whole(path)))
     return float(mask.mean())
 
 

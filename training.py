@@ -71,8 +71,10 @@ def write_whole(path: Path | str) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
+        if isinstance(error, OSError) and not isinstance(error.__cause__, OSError):  # else worded by an inner one
+            failure = OSError(f"cannot write {path}: {error.strerror or error}")
+            failure.errno = error.errno
+            raise failure from error
         raise
 
 

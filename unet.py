@@ -119,7 +119,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if not start:
         raise ValueError(f"{path} is empty: copy or download it again")
     try:
-        with warnings.catch_warnings(action="ignore"):  # the error below says all that a user can do something about
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error below says all that a user can do something about
             # weights_only: a pickle may run any code when it is read, and a checkpoint is a file from anywhere.
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises almost anything for a file that is not its own
