@@ -2,9 +2,10 @@
 
     python -m report.benchmark lenet    images/s of train_lenet.py's loop, of a bare loop, and of the usual DataLoader
     python -m report.benchmark unet     the U-Net on one photograph: FLOP/s, time from file to overlay, memory
+    python -m report.benchmark training    train_unet.py's loop, from files on, beside one over ready tensors
 
-Prints every figure and writes all to report/results/lenet/benchmark.json or report/results/unet/benchmark.json. Runs
-on the CPU. The machine should have nothing else to do: other work does not slow all the variants alike.
+Prints every figure and writes all to a file benchmark.json in report/results/lenet or report/results/unet. Runs on the
+CPU. The machine should have nothing else to do: other work does not slow all the variants alike.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFilter
@@ -35,8 +37,11 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from infer_unet import segment
 from lenet import LeNet5
+from report.draw_car import draw_car
 from train_lenet import DEFAULTS, LEARNING_RATES, WEIGHT_DECAY, Batches, load_mnist, random_affine, train_epoch
-from training import write_whole
+from train_unet import WEIGHT_DECAY as UNET_WEIGHT_DECAY
+from train_unet import CarDataset, epoch_batches, find_pairs, shape_for, train_steps
+from training import epoch_generator, write_whole
 from unet import UNet, load_unet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +49,10 @@ BATCH_SIZE = DEFAULTS["batch_size"]
 LENET_STEPS = 100  # a measurement
 LENET_ROUNDS = 11
 UNET_ROUNDS = 7
+TRAINING_STAGES = ((96, 8), (160, 8), (572, 2))  # short side in pixels, pictures a step
+TRAINING_PICTURES = {96: 96, 160: 96, 572: 12}  # in an epoch
+TRAINING_WORKERS = (0, 2)
+TRAINING_ROUNDS = 5
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -235,20 +244,77 @@ def benchmark_unet() -> dict[str, Any]:
     }
 
 
+def draw_photographs(folder: Path, count: int = 12) -> None:
+    """`count` drawn cars of 858x572 pixels with their masks in `folder`, as `find_pairs` takes them."""
+    for name in ("imgs", "masks"):
+        (folder / name).mkdir()
+    for seed in range(count):
+        photo, mask = draw_car(seed, 858, 572)
+        photo.save(folder / "imgs" / f"car{seed:02}_01.jpg", quality=92)
+        Image.fromarray(np.asarray(mask).astype(np.uint8)).save(folder / "masks" / f"car{seed:02}_01.png")
+
+
+def benchmark_training(data: Path | None) -> dict[str, Any]:
+    """Images/s of train_unet.py's whole loop, from files to weights, and their ratio to those over ready tensors.
+
+    At each size the same network (`base_channels` 16) takes the same steps on one epoch after the first, so that what
+    fits is held in memory already, as in a training. `data` is a folder for `find_pairs`; without it cars are drawn.
+    The pictures are repeated or cut to `TRAINING_PICTURES`. A whole epoch includes starting its workers, and with few
+    pictures that weighs more than in a training.
+    """
+    results: dict[str, Any] = {"photographs": "real" if data else "drawn"}
+    with TemporaryDirectory() as name:
+        if data is None:
+            draw_photographs(Path(name))
+        found = find_pairs(data or Path(name), check=False)
+        for size, batch_size in TRAINING_STAGES:
+            count = TRAINING_PICTURES[size]
+            pairs = (found * -(-count // len(found)))[:count]
+            dataset = CarDataset(pairs, *shape_for(pairs, size), seed=0, quiet=True)
+            torch.manual_seed(0)
+            model = UNet(3, 1, 16).to(memory_format=torch.channels_last)
+            optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=UNET_WEIGHT_DECAY)
+            scheduler = OneCycleLR(optimizer, 0.001, total_steps=100_000)
+            batches = epoch_batches(count, batch_size, epoch_generator(0, 2), rank=0, ranks=1)
+            ready = list(DataLoader(dataset, batch_sampler=batches))
+            variants = {"ready": lambda ready=ready: ready}
+            for workers in TRAINING_WORKERS:
+                variants[f"{workers}_workers"] = lambda workers=workers, dataset=dataset, batches=batches: DataLoader(
+                    dataset, batch_sampler=batches, num_workers=workers
+                )
+            speeds: dict[str, list[float]] = {variant: [] for variant in variants}
+            for turn in range(TRAINING_ROUNDS + 1):  # the first warms up
+                for variant, source in variants.items():
+                    steps = train_steps(model, source(), optimizer, scheduler)
+                    taken = seconds(lambda steps=steps: list(steps))
+                    if turn:
+                        speeds[variant].append(count / taken)
+            results[str(size)] = {
+                f"{variant}_over_ready": spread([a / b for a, b in zip(values, speeds["ready"], strict=True)])
+                for variant, values in speeds.items()
+                if variant != "ready"
+            }
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=["lenet", "unet"])
-    which = parser.parse_args().which
-    if which == "unet":
+    parser.add_argument("which", choices=["lenet", "unet", "training"])
+    parser.add_argument("--data", type=Path, metavar="DIR", help="photographs for training (default: drawn ones)")
+    args = parser.parse_args()
+    which = args.which
+    if which != "lenet":
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as infer_unet.py does, before the first tensor is made
-    results = {"machine": machine(), **(benchmark_lenet() if which == "lenet" else benchmark_unet())}
+    measure = {"lenet": benchmark_lenet, "unet": benchmark_unet, "training": lambda: benchmark_training(args.data)}
+    results = {"machine": machine(), **measure[which]()}
     for section, figures in results.items():
         print(section if isinstance(figures, dict) else f"{section}: {figures}")
         for name, figure in figures.items() if isinstance(figures, dict) else ():
             if isinstance(figure, dict):
                 figure = "{median:.4g}   ({min:.4g} to {max:.4g})".format_map(figure)
             print(f"    {name:28s} {figure}")
-    path = ROOT / "report" / "results" / which / "benchmark.json"
+    name = "unet/training_benchmark.json" if which == "training" else f"{which}/benchmark.json"
+    path = ROOT / "report" / "results" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as part:
         part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
