@@ -1,9 +1,13 @@
 """Trains the U-Net on Carvana's photographs and their masks, and reports on cars that it never saw.
 
-    python train_unet.py --data carvana                                            the coursework's network; wants a GPU
-    python train_unet.py --data carvana --base-channels 16 --lr 0.003 --stages 96:4:8,160:6:8,288:2:4,572:1:2
-    torchrun --nproc-per-node=2 train_unet.py --data carvana                        two GPUs, the same global batch
-    python train_unet.py --data carvana --out runs/mine --resume                    goes on with a run that was stopped
+    python train_unet.py --data carvana                             the coursework's network; wants a GPU
+    python train_unet.py --data carvana --base-channels 16 --lr 0.003 --stages 96:4:8,160:5:8,288:1:4,572:1:2
+    torchrun --nproc-per-node=2 train_unet.py --data carvana        two GPUs, the same global batch
+    python train_unet.py --data carvana --out runs/mine --resume    goes on with a run that was stopped
+
+The second made the repository's `model.pth`, on a CPU in two hours, and printed, among others,
+
+    TODO
 
 `--stages SIZE:EPOCHS[:BATCH],...` trains on small pictures first: they show the whole car, and cost little. SIZE is the
 short side in pixels.
