@@ -5,7 +5,7 @@
     torchrun --nproc-per-node=2 train_unet.py --data carvana        two GPUs, the same global batch
     python train_unet.py --data carvana --out runs/mine --resume    goes on with a run that was stopped
 
-The second made the repository's `model.pth`, on a CPU in two hours, and printed, among others,
+The second made the repository's `model.pth`, in about two hours on a CPU, and printed at its end
 
     TODO
 

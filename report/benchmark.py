@@ -46,13 +46,13 @@ from unet import UNet, load_unet
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH_SIZE = DEFAULTS["batch_size"]
-LENET_STEPS = 100  # a measurement
-LENET_ROUNDS = 11
-UNET_ROUNDS = 7
+LENET_STEPS = 60  # a measurement
+LENET_ROUNDS = 7
+UNET_ROUNDS = 5
 TRAINING_STAGES = ((96, 8), (160, 8), (572, 2))  # short side in pixels, pictures a step
-TRAINING_PICTURES = {96: 96, 160: 96, 572: 12}  # in an epoch
+TRAINING_PICTURES = {96: 64, 160: 32, 572: 8}  # in an epoch
 TRAINING_WORKERS = (0, 2)
-TRAINING_ROUNDS = 5
+TRAINING_ROUNDS = 3
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -141,6 +141,16 @@ def trial_rows() -> list[str]:
     return rows
 
 
+def training_speed_rows() -> list[str]:
+    rows = []
+    form = "{median:.2f} ({min:.2f} to {max:.2f})"
+    for size in ("96", "160", "572"):
+        ratios = read_entry("unet/training_benchmark", size)
+        cells = [form.format_map(ratios[f"{workers}_workers_over_ready"]) for workers in (0, 2)]
+        rows.append(f"| {size} | {' | '.join(cells)} |")
+    return rows
+
+
 def loader_microseconds() -> str:
     """What the DataLoader without workers adds to the training of one digit."""
     speeds = read_entry("lenet/benchmark", "images_per_second")
@@ -201,6 +211,7 @@ VALUES: dict[str, Callable[[], object]] = {
     },
     "unet-history": history_rows,
     "unet-trials": trial_rows,
+    "unet-training-speed": training_speed_rows,
     "unet-report-cars-standard-error": lambda: (
         f"{read_entry('unet/scores', 'report_cars', 'dice_car_deviation') / math.sqrt(14):.4f}"
     ),

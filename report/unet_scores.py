@@ -1,14 +1,16 @@
-"""What the shipped `model.pth` does on photographs that it never saw, for the report.
+"""Gathers what the report says of the shipped `model.pth`, and scores it where the training did not.
 
-    python -m report.unet_scores --data carvana --full carvana_full
+    python -m report.unet_scores --run runs/unet-DATE-TIME --full carvana_full
 
-`--data` is the folder that the model was trained on, of which only the report cars are used (the same split as in
-training, by the same seed); `--full` a folder of other cars at their original 1918x1280. The drawn `car.jpg` is scored
-too. Everything runs in float32, as in `infer_unet.py`. Writes report/results/unet/scores.json and one CSV a set.
+`--run` is the run that made `model.pth`: its history and its scores of the report cars are taken over. `--full` is a
+folder of other cars at their original 1918x1280, kept away from the training; they and the drawn `car.jpg` are scored
+here, in float32, as `infer_unet.py` does it. Writes scores.json and the CSV files in report/results/unet/.
 """
 
 import argparse
 import json
+import shutil
+from csv import DictReader
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import torch
 
 from infer_unet import open_photograph, predict_mask
-from train_unet import DEFAULTS, SIZE, dice_coefficient, find_pairs, read_mask, score_pictures, split_by_car
+from train_unet import SIZE, dice_coefficient, find_pairs, read_mask, score_pictures
 from training import write_history, write_whole
 from unet import load_unet
 
@@ -43,17 +45,17 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that the model was trained on")
-    parser.add_argument("--full", type=Path, required=True, help="photographs of other cars, at their full size")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run that made model.pth")
+    parser.add_argument("--full", type=Path, required=True, metavar="DIR", help="photographs of other cars")
     args = parser.parse_args()
+    for name in ("history.csv", "losses.csv"):
+        shutil.copy(args.run / name, RESULTS / name)
+    with (args.run / "scores.csv").open(newline="") as file:
+        report_rows = [{**row, **{name: float(row[name]) for name in ("dice", "jaccard")}} for row in DictReader(file)]
     model = load_unet(ROOT / "model.pth", torch.device("cpu"))
-    sets = {
-        "report_cars": split_by_car(find_pairs(args.data), DEFAULTS["val_cars"], DEFAULTS["seed"])[2],
-        "full_size_cars": find_pairs(args.full),
-    }
+    full_rows = score_pictures(model, find_pairs(args.full), SIZE, "full-size cars")
     scores = {}
-    for name, pairs in sets.items():
-        rows = score_pictures(model, pairs, SIZE, name)
+    for name, rows in (("report_cars", report_rows), ("full_size_cars", full_rows)):
         write_history(RESULTS / f"{name}.csv", rows)
         scores[name] = summary(rows)
     prediction = torch.from_numpy(predict_mask(model, open_photograph(ROOT / "car.jpg"), SIZE)).float()
