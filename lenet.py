@@ -16,7 +16,7 @@ What the paper leaves open, and what `LeNet5Original` does:
 - The fan-in of C3's units. It is 25 times the 3, 4 or 6 maps that a unit really sees, not 150 for all.
 - C5. "A convolutional layer with 120 feature maps" whose kernels cover all of S4: a Conv2d with 1x1 output.
 - The codes of the output units. Figure 3 shows them small; see `CODES`.
-- The constant j of the criterion (equation 9). The paper says only that it is positive; see `original_loss`.
+- The constant j of the criterion (equation 9). The paper says only that it is positive; here it is 0.1.
 - Training. The paper's stochastic diagonal Levenberg-Marquardt is not used: both networks share one training loop.
 """
 
@@ -179,7 +179,8 @@ def original_loss(scores: Tensor, labels: Tensor, j: float = 0.1) -> Tensor:
     """The paper's criterion (equation 9), the mean over the batch of  y_label + log(exp(-j) + sum over i of exp(-y_i)).
 
     `scores` `[B, 10]` are the negated distances -y, `labels` `[B]` the digits. The first term draws F6's output towards
-    the code of the right digit; the second pushes it away from the others, but not from those farther away than j.
+    the code of the right digit; the second pushes it away from the others, but not from those farther away than j. The
+    paper gives no value for j, only that it is positive; 0.1 is ours.
     """
     floor = scores.new_full((len(scores), 1), -j)
     return (torch.logsumexp(torch.cat([scores, floor], dim=1), dim=1) - scores.gather(1, labels[:, None])[:, 0]).mean()
