@@ -211,6 +211,7 @@ VALUES: dict[str, Callable[[], object]] = {
     },
     "unet-history": history_rows,
     "unet-trials": trial_rows,
+    "unet-command": lambda: f"`{read_entry('unet/scores', 'command')}`",
     "unet-training-speed": training_speed_rows,
     "unet-report-cars-standard-error": lambda: (
         f"{read_entry('unet/scores', 'report_cars', 'dice_car_deviation') / math.sqrt(14):.4f}"

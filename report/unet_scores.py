@@ -2,9 +2,9 @@
 
     python -m report.unet_scores --run runs/unet-DATE-TIME --full carvana_full
 
-`--run` is the run that made `model.pth`: its history and its scores of the report cars are taken over. `--full` is a
-folder of other cars at their original 1918x1280, kept away from the training; they and the drawn `car.jpg` are scored
-here, in float32, as `infer_unet.py` does it. Writes scores.json and the CSV files in report/results/unet/.
+`--run` is the run that made `model.pth`: its command, history and scores of the report cars are taken over. `--full`
+is a folder of other cars at their original 1918x1280, kept away from the training; they and the drawn `car.jpg` are
+scored here, in float32, as `infer_unet.py` does it. Writes scores.json and the CSV files in report/results/unet/.
 """
 
 import argparse
@@ -54,7 +54,9 @@ def main() -> None:
         report_rows = [{**row, **{name: float(row[name]) for name in ("dice", "jaccard")}} for row in DictReader(file)]
     model = load_unet(ROOT / "model.pth", torch.device("cpu"))
     full_rows = score_pictures(model, find_pairs(args.full), SIZE, "full-size cars")
-    scores = {}
+    settings = torch.load(args.run / "checkpoint.pth", weights_only=True)["settings"]
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if name != "photographs"]
+    scores: dict[str, Any] = {"command": " ".join(["python train_unet.py --data carvana", *options])}
     for name, rows in (("report_cars", report_rows), ("full_size_cars", full_rows)):
         write_history(RESULTS / f"{name}.csv", rows)
         scores[name] = summary(rows)
@@ -63,8 +65,7 @@ def main() -> None:
     scores["drawn_car"] = {"dice": dice_coefficient(prediction, target).item()}
     with write_whole(RESULTS / "scores.json") as part:
         part.write_text(json.dumps(scores, indent=2) + "\n")
-    for name, values in scores.items():
-        print(name, " ".join(f"{key} {value:.4f}" for key, value in values.items() if isinstance(value, float)))
+    print(json.dumps(scores, indent=2))
 
 
 if __name__ == "__main__":

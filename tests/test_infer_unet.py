@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 import infer_unet
 from infer_unet import MAX_ASPECT, network_size, open_photograph, overlay, plot_img_and_mask, predict_mask
 from training import pick_device
-from unet import UNet
+from unet import UNet, load_unet
 
 SCRIPT = Path(__file__).parent.parent / "infer_unet.py"
 PHOTOGRAPHS = Path(__file__).parent.parent.parent / "shared" / "data" / "carvana_photos"
@@ -549,3 +549,18 @@ def test_a_real_photograph_becomes_an_overlay_of_its_own_size(folder, monkeypatc
     photo = sorted(PHOTOGRAPHS.glob("*.jpg"))[0]
     assert main(monkeypatch, folder, photo, "out.jpg", "--mask", "mask.png") == 0
     assert Image.open(folder / "out.jpg").size == Image.open(folder / "mask.png").size == Image.open(photo).size
+
+
+def test_the_model_that_we_ship_finds_the_drawn_car():
+    root = SCRIPT.parent
+    mask = predict_mask(load_unet(root / "model.pth", torch.device("cpu")), open_photograph(root / "car.jpg")) > 0
+    truth = np.asarray(Image.open(root / "report" / "results" / "unet" / "car_mask.png").convert("L")) > 0
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) >= 0.95
+
+
+def test_the_model_that_we_ship_is_narrow_in_float16_and_under_4_mb():
+    path = SCRIPT.parent / "model.pth"
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    assert path.stat().st_size < 4_000_000
+    assert {weight.dtype for weight in weights.values()} == {torch.float16}
+    assert load_unet(path, torch.device("cpu")).final_conv.in_channels == 16
