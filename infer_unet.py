@@ -202,7 +202,9 @@ def folder_jobs(folder: Path, targets: list[Path | None]) -> dict[Path, list[Pat
     photos = sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".") and path.suffix.lower() in Image.registered_extensions()
+        if path.is_file()
+        and not path.name.startswith(".")
+        and Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
     )
     if not photos:
         raise ValueError(f"there is no picture in the folder {folder}")

@@ -394,13 +394,13 @@ def main() -> None:
         images, labels = train_set
         train_set = images[:-VALIDATION_DIGITS], labels[:-VALIDATION_DIGITS]
         test_set = images[-VALIDATION_DIGITS:], labels[-VALIDATION_DIGITS:]
-    writer = None
-    if args.tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
-
-        writer = SummaryWriter(out, purge_step=len(checkpoint["history"]) + 1 if checkpoint else None)
     print(f"Training on {device}, writing to {out}", flush=True)
     with resumable(out):
+        writer = None
+        if args.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer = SummaryWriter(out, purge_step=len(checkpoint["history"]) + 1 if checkpoint else None)
         train(settings, checkpoint, train_set, test_set, device, out, writer)
 
 

@@ -1,9 +1,9 @@
 """Trains the U-Net on Carvana's photographs and their masks, and reports on cars that it never saw.
 
-    python train_unet.py --data carvana                             the coursework's network; wants a GPU
-    python train_unet.py --data carvana --base-channels 16 --lr 0.003 --stages 96:4:8,160:5:8,288:1:4,572:1:2
-    torchrun --nproc-per-node=2 train_unet.py --data carvana        two GPUs, the same global batch
-    python train_unet.py --data carvana --out runs/mine --resume    goes on with a run that was stopped
+    python train_unet.py --data data/carvana                             the coursework's network; wants a GPU
+    python train_unet.py --data data/carvana --base-channels 16 --lr 0.003 --stages "96:4:8,160:5:8,288:1:4,572:1:2"
+    torchrun --nproc-per-node=2 train_unet.py --data data/carvana        two GPUs, the same global batch
+    python train_unet.py --data data/carvana --out runs/mine --resume    goes on with a run that was stopped
 
 The second made the repository's `model.pth`, in about two hours on a CPU, and printed at its end
 
@@ -79,7 +79,7 @@ LIMITS = {  # beyond these, torch fails with a traceback, or takes all memory
     "workers": (0, 1024),
 }
 WEIGHT_DECAY = 0.01
-FOLDERS = (("train", "train_masks"), ("imgs", "masks"))
+FOLDERS = (("train", "train_masks"), ("train_hq", "train_masks"), ("imgs", "masks"))
 SELECTION_PICTURES = 28
 CHECKPOINT_SECONDS = 120
 CACHE_BYTES = 2**30
@@ -92,7 +92,8 @@ Pair = tuple[Path, Path]  # a photograph and its mask
 def find_pairs(data: Path, check: bool = True) -> list[Pair]:
     """The photographs in `data` with their masks, in the order of their names.
 
-    Takes Kaggle's `train/CAR_VIEW.jpg` and `train_masks/CAR_VIEW_mask.gif`, or `imgs/` and `masks/` with equal names.
+    Takes Kaggle's `train/CAR_VIEW.jpg` (or `train_hq/`) and `train_masks/CAR_VIEW_mask.gif`, or `imgs/` and `masks/`
+    with equal names.
     With `check` each is opened once, to see that it is whole. Raises ValueError, its message meant for the user, that
     names every pair that cannot be used; OSError if a folder cannot be read.
     """
@@ -125,7 +126,7 @@ def pictures_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
     pictures: dict[str, Path] = {}
     faults = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in Image.registered_extensions():
+        if path.name.startswith(".") or Image.registered_extensions().get(path.suffix.lower()) not in Image.OPEN:
             continue  # what systems leave in folders, such as Thumbs.db
         first = pictures.setdefault(path.stem.removesuffix("_mask"), path)
         if first != path:
@@ -279,7 +280,7 @@ def segmentation_loss(scores: Tensor, masks: Tensor) -> Tensor:
 def bfloat16_where_fast(device: torch.device) -> torch.autocast:
     """Autocast to bfloat16 on CUDA and on CPUs with AMX tiles, where it is twice as fast; its range needs no scaler."""
     amx = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else amx
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else amx
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 

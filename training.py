@@ -14,7 +14,6 @@ import os
 import platform
 import re
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -80,7 +79,8 @@ def write_whole(path: Path | str) -> Iterator[Path]:
 
 def open_run(out: Path | None, name: str, resume: bool) -> Path:
     """Makes the folder of a run, by default `runs/NAME-DATE-TIME`, and refuses one that already holds a run."""
-    if out is None:
+    by_default = out is None
+    if by_default:
         if resume:
             sys.exit("error: --resume needs --out DIR, the folder of the run to go on with")
         out = Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -90,12 +90,13 @@ def open_run(out: Path | None, name: str, resume: bool) -> Path:
             sys.exit(f"error: {out} holds a run ({', '.join(held)}) without its checkpoint.pth: choose another --out")
         if held and not resume:
             sys.exit(f"error: {out} already holds a run ({', '.join(held)}): add --resume, or choose another --out")
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=not by_default)
         with write_whole(out / "probe"):
             (out / ".probe.part").touch()
         (out / "probe").unlink()
     except OSError as error:
-        sys.exit(f"error: cannot write to --out {out}: {error.strerror}")
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        sys.exit(f"error: cannot write to --out {out}: {cause.strerror or cause}")
     return out
 
 
@@ -164,6 +165,11 @@ def warn_of_other_environment(checkpoint: dict[str, Any], device: torch.device) 
         print(f"warning: the result will not be exact to the bit: {', '.join(differ)}", file=sys.stderr)
 
 
+def quote_for_powershell(words: list[str]) -> str:
+    """The words of a command as PowerShell and cmd take them; a bare comma would part a word in PowerShell."""
+    return " ".join(f'"{word}"' if set(word) & set(" ,;&()") else word for word in words)
+
+
 @contextlib.contextmanager
 def resumable(out: Path) -> Iterator[None]:
     """Turns Ctrl-C, a loss that is no number, and a file that cannot be written into one line and an exit status."""
@@ -173,7 +179,7 @@ def resumable(out: Path) -> Iterator[None]:
         words = [word for word in sys.argv if word != "--resume"]
         if not any(word == "--out" or word.startswith("--out=") for word in words):
             words += ["--out", str(out)]
-        join = subprocess.list2cmdline if os.name == "nt" else shlex.join
+        join = quote_for_powershell if os.name == "nt" else shlex.join
         processes = os.environ.get("LOCAL_WORLD_SIZE")
         launcher = f"torchrun --nproc-per-node={processes}" if processes else "python"
         print(f"\nStopped. To go on: {launcher} {join([*words, '--resume'])}", file=sys.stderr)

@@ -26,7 +26,7 @@ from training import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "report" / "results"
-TEXTS = ["README.md", "README.zh.md", "report/README.md", "report/README.zh.md"]  # those of them that exist
+TEXTS = ["README.md", "report/README.md"]
 FIGURE = re.compile(r"<!-- ([\w-]+) -->((?:(?!<!--).)*)<!-- / -->", re.DOTALL)
 STRAY = re.compile(r"<!-- (/|[\w-]+) -->")
 TABLE_HEADING = re.compile(r"\s*\|.*\n\|[-:| ]+\|\n")
@@ -141,6 +141,11 @@ def trial_rows() -> list[str]:
     return rows
 
 
+def report_cars_standard_error() -> str:
+    scores = read_entry("unet/scores", "report_cars")
+    return f"{scores['dice_car_deviation'] / math.sqrt(scores['cars']):.4f}"
+
+
 def training_speed_rows() -> list[str]:
     rows = []
     form = "{median:.2f} ({min:.2f} to {max:.2f})"
@@ -213,9 +218,7 @@ VALUES: dict[str, Callable[[], object]] = {
     "unet-trials": trial_rows,
     "unet-command": lambda: f"`{read_entry('unet/scores', 'command')}`",
     "unet-training-speed": training_speed_rows,
-    "unet-report-cars-standard-error": lambda: (
-        f"{read_entry('unet/scores', 'report_cars', 'dice_car_deviation') / math.sqrt(14):.4f}"
-    ),
+    "unet-report-cars-standard-error": report_cars_standard_error,
     **{f"unet-machine-{name}": partial(read_entry, "unet/benchmark", "machine", name) for name in ("cpu", "threads")},
     "unet-drawn-car-dice": lambda: score("drawn_car", "dice"),
     **{

@@ -56,7 +56,7 @@ def main() -> None:
     full_rows = score_pictures(model, find_pairs(args.full), SIZE, "full-size cars")
     settings = torch.load(args.run / "checkpoint.pth", weights_only=True)["settings"]
     options = [f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if name != "photographs"]
-    scores: dict[str, Any] = {"command": " ".join(["python train_unet.py --data carvana", *options])}
+    scores: dict[str, Any] = {"command": " ".join(["python train_unet.py --data data/carvana", *options])}
     for name, rows in (("report_cars", report_rows), ("full_size_cars", full_rows)):
         write_history(RESULTS / f"{name}.csv", rows)
         scores[name] = summary(rows)

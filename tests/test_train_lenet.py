@@ -535,8 +535,11 @@ def test_no_augment_trains_on_the_digits_as_they_are(run, tmp_path):
 
 
 def forbid_distortions() -> None:
+    def forbidden(*_):
+        raise AssertionError("distorted in spite of --no-augment")
+
     draw_nothing()
-    train_lenet.random_affine = None
+    train_lenet.random_affine = forbidden
 
 
 def test_the_original_network_can_be_trained(run, tmp_path):

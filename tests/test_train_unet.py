@@ -174,6 +174,11 @@ def test_photographs_and_masks_are_found_in_imgs_and_masks(tmp_path, mask_name):
     assert find_pairs(tmp_path) == [(tmp_path / "imgs" / "a.jpg", tmp_path / "masks" / mask_name)]
 
 
+def test_the_folder_that_kaggles_train_hq_zip_makes_is_found_as_it_is(own_data):
+    (own_data / "train").rename(own_data / "train_hq")
+    assert len(find_pairs(own_data)) == 3
+
+
 def test_what_a_system_leaves_in_a_folder_is_no_photograph(own_data):
     for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
         (own_data / "train" / name).write_bytes(b"x")
