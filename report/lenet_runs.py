@@ -1,7 +1,7 @@
 """The runs of `train_lenet.py` that the report speaks of, each resumed where it was stopped.
 
     python -m report.lenet_runs recipe     how the defaults were chosen, on digits kept back from the training set
-    python -m report.lenet_runs results    five seeds of the defaults, and the network of 1998, on the test set
+    python -m report.lenet_runs results    five seeds of the defaults, one of the network of 1998, on the test set
 
 Writes the history of every run to report/results/lenet/NAME.csv, with the command in report/results/lenet/commands.csv.
 """
@@ -30,7 +30,7 @@ RUNS = {
     "results": {
         **{f"modern-seed{seed}": f"--epochs 10 --seed {seed}" for seed in range(5)},
         "modern-short": "--epochs 3",
-        **{f"original-seed{seed}": f"--model original --epochs 20 --seed {seed}" for seed in range(2)},
+        "original-seed0": "--model original --epochs 20",
     },
 }
 
