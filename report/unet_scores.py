@@ -1,15 +1,15 @@
 """Gathers what the report says of the shipped `model.pth`, and scores it where the training did not.
 
-    python -m report.unet_scores --run runs/unet-DATE-TIME --full carvana_full
+    python -m report.unet_scores --runs runs/first runs/second --full carvana_full
 
-`--run` is the run that made `model.pth`: its command, history and scores of the report cars are taken over. `--full`
-is a folder of other cars at their original 1918x1280, kept away from the training; they and the drawn `car.jpg` are
-scored here, in float32, as `infer_unet.py` does it. Writes scores.json and the CSV files in report/results/unet/.
+`--runs` are the runs that made `model.pth`, each but the first from the weights of the one before: their commands and
+histories are taken over, and the last one's scores of the report cars. `--full` is a folder of other cars at their
+original 1918x1280, kept away from the training; they and the drawn `car.jpg` are scored here, in float32, as
+`infer_unet.py` does it. Writes scores.json and the CSV files in report/results/unet/.
 """
 
 import argparse
 import json
-import shutil
 from csv import DictReader
 from pathlib import Path
 from statistics import mean, stdev
@@ -43,20 +43,35 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def joined(runs: list[Path], name: str, counters: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The rows of the runs' files `name`, one run after the other, the columns `counters` counted on."""
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        offset = {counter: int(rows[-1][counter]) if rows else 0 for counter in counters}
+        with (run / name).open(newline="") as file:
+            rows += [{**row, **{key: int(row[key]) + offset[key] for key in counters}} for row in DictReader(file)]
+    return rows
+
+
+def command_of(run: Path) -> str:
+    settings = torch.load(run / "checkpoint.pth", weights_only=True)["settings"]
+    given = {name: value for name, value in settings.items() if name != "photographs" and value is not None}
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in given.items()]
+    return " ".join(["python train_unet.py --data data/carvana", *options])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run that made model.pth")
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="DIR", help="made model.pth, in order")
     parser.add_argument("--full", type=Path, required=True, metavar="DIR", help="photographs of other cars")
     args = parser.parse_args()
-    for name in ("history.csv", "losses.csv"):
-        shutil.copy(args.run / name, RESULTS / name)
-    with (args.run / "scores.csv").open(newline="") as file:
+    write_history(RESULTS / "history.csv", joined(args.runs, "history.csv", ("epoch",)))
+    write_history(RESULTS / "losses.csv", joined(args.runs, "losses.csv", ("step", "epoch")))
+    with (args.runs[-1] / "scores.csv").open(newline="") as file:
         report_rows = [{**row, **{name: float(row[name]) for name in ("dice", "jaccard")}} for row in DictReader(file)]
     model = load_unet(ROOT / "model.pth", torch.device("cpu"))
     full_rows = score_pictures(model, find_pairs(args.full), SIZE, "full-size cars")
-    settings = torch.load(args.run / "checkpoint.pth", weights_only=True)["settings"]
-    options = [f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if name != "photographs"]
-    scores: dict[str, Any] = {"command": " ".join(["python train_unet.py --data data/carvana", *options])}
+    scores: dict[str, Any] = {"commands": [command_of(run) for run in args.runs]}
     for name, rows in (("report_cars", report_rows), ("full_size_cars", full_rows)):
         write_history(RESULTS / f"{name}.csv", rows)
         scores[name] = summary(rows)

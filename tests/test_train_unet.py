@@ -461,6 +461,8 @@ def test_stages_that_make_no_sense_are_refused(text):
         (["--stages", ""], "--stages: '' is not SIZE:EPOCHS"),
         (["--stages", "96:1", "--epochs", "2"], "--stages already says"),
         (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--model", "nowhere.pth"], "there is no checkpoint nowhere.pth"),
+        (["--model", ROOT / "model.pth", "--base-channels", "64"], "has 16 base channels, not 64"),
         (["--val-cars", "3"], "keeping 2 x 3 cars out leaves none of the 6"),
         (["--val-cars", "1", "--batch-size", "9"], "a batch of 9 is more than the 8 photographs to train on"),
     ],
@@ -551,6 +553,37 @@ def test_the_scores_are_those_of_the_report_cars(finished_run, data):
 @pytest.mark.parametrize("name", ["curves.png", "worst.png"])
 def test_the_figures_can_be_opened(finished_run, name):
     assert min(open_photograph(finished_run[0] / name).size) > 300
+
+
+def test_a_run_can_start_from_weights_and_has_their_width(finished_run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": 0.5, "jaccard": 0.4}])
+    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    first = finished_run[0] / "model.pth"
+    words = ["--data", data, "--val-cars", "1", "--device", "cpu", "--stages", "32:1:8", "--lr", "1e-9"]
+    run_main(monkeypatch, *words, "--model", first, "--out", tmp_path)
+    before, after = (load_unet(path, torch.device("cpu")).state_dict() for path in (first, tmp_path / "best.pth"))
+    assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
+
+
+def test_a_run_that_started_from_weights_goes_on_from_its_own(finished_run, data, tmp_path, monkeypatch):
+    first = tmp_path / "first.pth"
+    first.write_bytes((finished_run[0] / "model.pth").read_bytes())
+    words = ["--data", data, "--model", first, "--val-cars", "1", "--device", "cpu", "--stages", "32:2:4"]
+    run_main(monkeypatch, *words, "--out", tmp_path / "whole")
+    rated = iter([[{"dice": 0.5, "jaccard": 0.4}]])  # after the second epoch there is no other: Ctrl-C
+
+    def interrupted(*_) -> list[dict[str, float]]:
+        try:
+            return next(rated)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    with monkeypatch.context() as context, pytest.raises(SystemExit):
+        context.setattr(train_unet, "score_pictures", interrupted)
+        run_main(context, *words, "--out", tmp_path / "stopped")
+    first.unlink()
+    run_main(monkeypatch, "--data", data, "--device", "cpu", "--out", tmp_path / "stopped", "--resume")
+    assert (tmp_path / "stopped" / "model.pth").read_bytes() == (tmp_path / "whole" / "model.pth").read_bytes()
 
 
 def test_a_finished_run_says_so_and_is_left_alone(finished_run, data, monkeypatch, capsys):
