@@ -542,7 +542,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="Kaggle's folder, or imgs/ and masks/")
-    parser.add_argument("-m", "--model", metavar="FILE", help="weights to start from, such as model.pth; sets the width")
+    parser.add_argument("--model", metavar="FILE", help="weights to start from, such as model.pth; sets the width")
     parser.add_argument("--epochs", type=int, help=f"times through the training set (default: {EPOCHS})")
     parser.add_argument("--batch-size", type=int, help=f"photographs a step, on all devices (default: {BATCH_SIZE})")
     parser.add_argument("--size", type=int, help=f"short side of the pictures, in pixels (default: {SIZE})")

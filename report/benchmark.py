@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, Subset
@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from infer_unet import segment
+from infer_unet import open_photograph, overlay, predict_mask, segment
 from lenet import LeNet5
 from report.draw_car import draw_car
 from train_lenet import DEFAULTS, LEARNING_RATES, WEIGHT_DECAY, Batches, load_mnist, random_affine, train_epoch
@@ -168,24 +168,27 @@ def peak_mib() -> int:
     return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
 
 
-def benchmark_unet() -> dict[str, Any]:
+def benchmark_unet(data: Path | None) -> dict[str, Any]:
     """Speed and memory of the full-width U-Net (64 base channels) and of the one that is shipped (16), as ratios.
 
-    The photograph is noise of 1918x1280 pixels and the weights are random: neither changes the time. `of_matmul` is the
-    FLOP/s of a forward pass, 576x864 pixels, over those of a float32 product of two 2048x2048 matrices, measured just
-    before and after it. `plain` is the default memory format; a `whole` goes from photograph to written overlay.
+    `of_matmul` is the FLOP/s of a forward pass, 576x864 pixels, over those of a float32 product of two 2048x2048
+    matrices, measured just before and after it. `plain` is the default memory format; a `whole` goes from photograph to
+    written overlay. The photograph is the first in `data`, or else car.jpg, whose drawn grain takes longer to compress.
+    The small network is `model.pth`. The full one has random weights, but finds no car: drawing none costs it less.
+    Each `step` is one of `small_whole`; `step_save_default` writes at Pillow's own compression level instead.
     """
+    photo = find_pairs(data, check=False)[0][0] if data else ROOT / "car.jpg"
     device = torch.device("cpu")
     images = torch.rand(1, 3, 576, 864)
     matrix = torch.rand(2048, 2048)
     with TemporaryDirectory() as name:
-        folder = Path(name)
-        photo, out = folder / "photo.jpg", folder / "out.png"
-        Image.effect_noise((1918, 1280), 60).filter(ImageFilter.GaussianBlur(3)).convert("RGB").save(photo, quality=90)
+        out, full = Path(name) / "out.png", Path(name) / "full.pth"
+        plain = UNet(3, 1)
+        nn.init.zeros_(plain.final_conv.weight)
+        nn.init.constant_(plain.final_conv.bias, -1)
+        torch.save(plain.state_dict(), full)
         networks, gflop, memory = {}, {}, {}
-        for label, width in {"small": 16, "full": 64}.items():  # in this order: the peak only grows
-            weights = folder / f"{label}.pth"
-            torch.save(UNet(3, 1, width).state_dict(), weights)
+        for label, weights in {"small": ROOT / "model.pth", "full": full}.items():  # so ordered: the peak only grows
             if sys.platform != "win32":
                 command = [sys.executable, ROOT / "infer_unet.py", photo, out, "--model", weights, "--device", "cpu"]
                 subprocess.run(command, check=True, capture_output=True)
@@ -194,8 +197,6 @@ def benchmark_unet() -> dict[str, Any]:
             with FlopCounterMode(display=False) as counter, torch.inference_mode():
                 networks[label](images)
             gflop[label] = counter.get_total_flops() / 1e9
-        plain = UNet(3, 1)
-        plain.load_state_dict(networks["full"].state_dict())
 
         def forward(network: UNet, memory_format: torch.memory_format, bfloat16: bool = False) -> Callable[[], object]:
             x = images.contiguous(memory_format=memory_format)
@@ -209,7 +210,17 @@ def benchmark_unet() -> dict[str, Any]:
         def whole(network: UNet) -> Callable[[], object]:
             return lambda: segment(network, photo, [out, None, None], 572, 0.5)
 
-        variants = {"full_plain": forward(plain, torch.contiguous_format)}
+        image = open_photograph(photo)
+        mask = predict_mask(networks["small"], image)
+        drawn = overlay(image, mask)
+        variants = {
+            "full_plain": forward(plain, torch.contiguous_format),
+            "step_open": lambda: open_photograph(photo),
+            "step_predict": lambda: predict_mask(networks["small"], image),
+            "step_overlay": lambda: overlay(image, mask),
+            "step_save": lambda: drawn.save(out, compress_level=1),
+            "step_save_default": lambda: drawn.save(out),
+        }
         for label, network in networks.items():
             variants[label] = forward(network, torch.channels_last)
             variants[f"{label}_bfloat16"] = forward(network, torch.channels_last, bfloat16=True)
@@ -218,7 +229,9 @@ def benchmark_unet() -> dict[str, Any]:
             work()
 
         times: dict[str, list[float]] = {name: [] for name in variants}
-        of_matmul: dict[str, list[float]] = {name: [] for name in variants if not name.endswith("_whole")}
+        of_matmul: dict[str, list[float]] = {
+            name: [] for name in variants if name.startswith(("small", "full")) and not name.endswith("_whole")
+        }
         for _ in range(UNET_ROUNDS):
             for name, work in variants.items():
                 before = min(seconds(lambda: matrix @ matrix) for _ in range(3))
@@ -231,8 +244,10 @@ def benchmark_unet() -> dict[str, Any]:
         "plain_over_full": ("full_plain", "full"),
         "full_whole_over_small_whole": ("full_whole", "small_whole"),
         "small_over_small_whole": ("small", "small_whole"),
+        **{f"{name}_over_small_whole": (name, "small_whole") for name in variants if name.startswith("step_")},
     }
     return {
+        "photograph": "Carvana's" if data else "drawn",
         "gflop": gflop,
         "peak_mib": memory,
         "seconds": {name: spread(values) for name, values in times.items()},
@@ -300,12 +315,16 @@ def benchmark_training(data: Path | None) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=["lenet", "unet", "training"])
-    parser.add_argument("--data", type=Path, metavar="DIR", help="photographs for training (default: drawn ones)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="photographs for unet and training (default: drawn)")
     args = parser.parse_args()
     which = args.which
     if which != "lenet":
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as infer_unet.py does, before the first tensor is made
-    measure = {"lenet": benchmark_lenet, "unet": benchmark_unet, "training": lambda: benchmark_training(args.data)}
+    measure = {
+        "lenet": benchmark_lenet,
+        "unet": lambda: benchmark_unet(args.data),
+        "training": lambda: benchmark_training(args.data),
+    }
     results = {"machine": machine(), **measure[which]()}
     for section, figures in results.items():
         print(section if isinstance(figures, dict) else f"{section}: {figures}")
