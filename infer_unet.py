@@ -27,11 +27,13 @@ Without step 4 the network's output would cover only the middle 560 of 572 rows,
 """
 
 import argparse
+import io
 import os
 import sys
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +48,8 @@ from unet import UNet, load_unet
 
 MAX_ASPECT = 4  # of the network's input; Carvana's is 1.5
 TINT = (255, 0, 70)
-LOSSLESS = {"PNG", "BMP", "TIFF", "GIF"}
+LOSSLESS = {"PNG", "BMP", "TIFF"}
+ICONS = {"ICO", "ICNS"}  # formats that have sizes of their own
 
 
 def open_photograph(path: Path) -> Image.Image:
@@ -56,6 +59,7 @@ def open_photograph(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a damaged EXIF, for one; the picture can be read all the same
             # Pillow's lower limit, 89 million pixels: what is larger is more likely a bomb than a photograph, and would
             # take gigabytes here.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -76,8 +80,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode of Pillow's as 8-bit RGB: wider greys scaled (Pillow would clip them), transparency laid on white."""
     profile = image.info.get("icc_profile") if image.mode == "RGB" else None
     if image.mode[0] in "IF":  # 16 or 32 bits; such a file says nothing of its white, so take the lowest usual one
-        wide = image if image.mode == "F" else image.convert("I")
-        usual = (1, 255, 65535) if image.mode == "F" else (65535,)
+        # One pixel that is no finite number would make all the others black or white.
+        floats = image.mode == "F"
+        wide = Image.fromarray(np.nan_to_num(np.asarray(image), posinf=0, neginf=0)) if floats else image.convert("I")
+        usual = (1, 255, 65535) if floats else (65535,)
         high = wide.getextrema()[1]
         scale = 255 / next((white for white in usual if high <= white), high)
         image = wide.convert("F").point(lambda value: value * scale + 0.5).convert("L")
@@ -92,7 +98,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def network_size(width: int, height: int, size: int) -> tuple[int, int]:
-    """Height and width of the network's input before padding: as `Resize(size, max_size=MAX_ASPECT * size)`."""
+    """Height and width of the network's input before padding: nearly `Resize(size, max_size=MAX_ASPECT * size)`."""
     short, long = sorted((width, height))
     new_short, new_long = size, size * long // short
     if new_long > MAX_ASPECT * size:
@@ -124,12 +130,22 @@ def overlay(image: Image.Image, mask: np.ndarray) -> Image.Image:
     # table gives both, the line and the tint inside it, so that the picture is blended once.
     opacity = [min(255, max(4 * min(value, 255 - value), round(0.35 * value))) for value in range(256)]
     drawn = image.copy()
-    if box := car.getbbox():  # only the part of the picture that changes, which takes a third of the time
+    if box := car.getbbox():  # the rest of the picture stays as it is
         left, top, right, bottom = box
-        box = (max(0, left - radius), max(0, top - radius), right + radius, bottom + radius)
-        car = car.crop(box)
-        drawn.paste(TINT, box, mask=car.filter(ImageFilter.BoxBlur(radius)).point(opacity))
+        right, bottom = min(image.width, right + radius), min(image.height, bottom + radius)
+        around = (max(0, left - radius), max(0, top - radius), right, bottom)
+        drawn.paste(TINT, around, mask=car.crop(around).filter(ImageFilter.BoxBlur(radius)).point(opacity))
     return drawn
+
+
+def save_picture(picture: Image.Image, path: Path, **options: Any) -> None:
+    """Saves `picture` in the format that the name of `path` says; raises OSError if it cannot be done."""
+    buffer = io.BytesIO()  # Pillow's JPEG encoder does not notice when a full disk takes only a part of the last block
+    try:
+        picture.save(buffer, Image.registered_extensions().get(path.suffix.lower()), **options)
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    path.write_bytes(buffer.getbuffer())
 
 
 def plot_img_and_mask(img: Image.Image, mask: np.ndarray, filename: Path | str) -> None:
@@ -145,7 +161,9 @@ def plot_img_and_mask(img: Image.Image, mask: np.ndarray, filename: Path | str) 
     right.imshow(mask == 0, cmap="gray", vmin=0, vmax=1)
     for axes in (left, right):
         axes.set(xticks=[], yticks=[])
-    figure.savefig(filename, dpi=150)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150)
+    save_picture(Image.open(buffer).convert("RGB"), Path(filename))
 
 
 def one_spelling(paths: list[Path]) -> set[str]:
@@ -158,7 +176,7 @@ def check_outputs(photo: Path, outputs: list[Path | None]) -> None:
     mask_path = outputs[1]
     given = [path for path in outputs if path is not None]
     for path in given:
-        if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE.keys() - ICONS:
             raise ValueError(f"cannot tell the format of {path}: end its name in .png or .jpg")
         if path.is_dir() or not path.parent.is_dir():
             reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
@@ -174,8 +192,8 @@ def check_outputs(photo: Path, outputs: list[Path | None]) -> None:
 def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, threshold: float) -> float:
     """Writes the overlay, and where asked the mask and the figure, of `photo`; returns the car's share of the pixels.
 
-    `outputs` are the three paths in this order, None for what is not wanted. All are written, or none. Raises
-    ValueError or OSError, the message meant for the user.
+    `outputs` are the three paths in this order, None for what is not wanted. If one cannot be made, none is written.
+    Raises ValueError or OSError, the message meant for the user.
     """
     check_outputs(photo, outputs)
     image = open_photograph(photo)
@@ -185,16 +203,15 @@ def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, thr
         if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
             raise ValueError(f"not enough memory for {photo} at --size {size}: choose a smaller one") from None
         raise
-    savers = (
-        # Pillow's default, level 6, makes a PNG a few percent smaller and takes longer than a small network's forward.
-        lambda part: overlay(image, mask).save(part, compress_level=1, quality=95),
-        lambda part: Image.fromarray(mask * 255).save(part),
-        lambda part: plot_img_and_mask(image, mask, part),
-    )
+    overlay_path, mask_path, figure_path = outputs
     with ExitStack() as stack:  # each file takes its place only when all are ready
-        for path, save in zip(outputs, savers, strict=True):
-            if path is not None:
-                save(stack.enter_context(write_whole(path)))
+        # Pillow's default, level 6, makes a PNG a few percent smaller and takes as long as a small network's forward.
+        part = stack.enter_context(write_whole(overlay_path))
+        save_picture(overlay(image, mask), part, compress_level=1, quality=95)
+        if mask_path is not None:
+            save_picture(Image.fromarray(mask * 255), stack.enter_context(write_whole(mask_path)))
+        if figure_path is not None:
+            plot_img_and_mask(image, mask, stack.enter_context(write_whole(figure_path)))
     return float(mask.mean())
 
 
@@ -216,6 +233,8 @@ def folder_jobs(folder: Path, targets: list[Path | None]) -> dict[Path, list[Pat
     for target in wanted:
         if target.is_file():
             raise ValueError(f"{target} is a file, and {folder} a folder: give a folder for its outputs")
+        if not next(path for path in (target, *target.absolute().parents) if path.exists()).is_dir():
+            raise ValueError(f"cannot make the folder {target}: a part of its path is a file")
         if target.exists() and target.samefile(folder):
             raise ValueError(f"{target} is the input folder itself: give the outputs another one")
     if len(one_spelling(wanted)) < len(wanted):
@@ -239,6 +258,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="also write the photograph beside its mask")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     args = parser.parse_args()
+    sys.stdout.reconfigure(errors="replace")  # where it cannot spell a picture's name, as in some of Windows' pipes
     targets = [args.output, args.mask, args.figure]
     # A full-width network writes gigabytes of maps; in Linux's huge pages that costs a third of the time. Read by
     # PyTorch when it makes its first tensor, ignored elsewhere.

@@ -20,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Load a checkpoint into the U-Net, strictly.")
     parser.add_argument("-m", "--model", default="model.pth", help="the checkpoint (default: model.pth)")
     args = parser.parse_args()
+    sys.stdout.reconfigure(errors="replace")  # where it cannot spell the checkpoint's name
 
     device = pick_device("auto")
     print(f"Loading model {args.model}")

@@ -22,6 +22,7 @@ from torchvision.transforms.functional import center_crop
 
 # Under these keys training scripts commonly wrap the state_dict.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+MAX_WIDTH = 1024  # base channels that a checkpoint may claim to have
 
 
 class CropAndConcat(nn.Module):
@@ -171,7 +172,7 @@ def load_unet(path: Path | str, device: torch.device) -> UNet:
         )
     width = next(iter(getattr(state_dict.get("down_conv1.0.weight"), "shape", ())), 0)
     with torch.device("meta"):  # names and shapes only, so a wrong file costs no memory
-        model = UNet(3, 1, base_channels=width or 64)
+        model = UNet(3, 1, base_channels=width if 0 < width <= MAX_WIDTH else 64)
 
     expected = model.state_dict()
     missing = [name for name in expected if name not in state_dict]
@@ -191,9 +192,10 @@ def load_unet(path: Path | str, device: torch.device) -> UNet:
         )
         raise ValueError(f"{path} holds another network's weights than UNet(3, 1)'s ({listed})")
     for name, value in state_dict.items():
-        if not value.is_floating_point():
-            raise ValueError(f"{path}: {name} holds {value.dtype}, expected floating-point weights")
-        if not value.isfinite().all():
+        if not value.is_floating_point() or value.is_meta or value.layout != torch.strided:
+            held = "no values" if value.is_meta else f"{value.dtype} ({value.layout})"
+            raise ValueError(f"{path}: {name} holds {held}, expected dense floating-point weights")
+        if not value.float().isfinite().all():
             raise ValueError(f"{path}: {name} holds NaN or infinity: its training diverged, use an earlier checkpoint")
 
     model.load_state_dict({name: value.float() for name, value in state_dict.items()}, strict=True, assign=True)

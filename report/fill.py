@@ -227,8 +227,16 @@ VALUES: dict[str, Callable[[], object]] = {
     },
     **{
         f"unet-ratio-{name.replace('_', '-')}": partial(speed, "unet", "ratios", name, "{median:.2f}")
-        for name in ("plain_over_full", "full_whole_over_small_whole", "small_over_small_whole")
+        for name in ("plain_over_full", "full_whole_over_small_whole")
     },
+    **{
+        f"unet-share-{step.replace('_', '-')}": partial(
+            speed, "unet", "ratios", f"step_{step}_over_small_whole", "{median:.0%}"
+        )
+        for step in ("open", "predict", "overlay", "save", "save_default")
+    },
+    "unet-share-forward": partial(speed, "unet", "ratios", "small_over_small_whole", "{median:.0%}"),
+    "unet-spread-whole": partial(speed, "unet", "ratios", "full_whole_over_small_whole", "{min:.1f} to {max:.1f}"),
     **{
         f"unet-{section.replace('_', '-')}-{name}": lambda section=section, name=name: (
             f"{read_entry('unet/benchmark', section, name):,.0f}"

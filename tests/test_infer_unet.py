@@ -112,6 +112,13 @@ def test_after_resizing_the_box_is_where_it_was(width, height, size):
         assert abs(found.mean() - true.mean()) <= 0.1 * network_pixel
 
 
+def test_the_padding_repeats_the_pictures_edge():
+    model, inputs = brightness_network(), []
+    model.register_forward_pre_hook(lambda _, given: inputs.extend(given))
+    predict_mask(model, Image.new("RGB", (50, 35), "white"), size=35)
+    assert inputs[0].shape == (1, 3, 48, 64) and (inputs[0] == 1).all()
+
+
 @pytest.mark.parametrize("size", [571, 572, 573, 576, 583])
 def test_a_car_that_fills_the_picture_reaches_all_four_edges(size):
     mask = predict_mask(brightness_network(), Image.new("RGB", (300, 200), "white"), size)
@@ -207,6 +214,21 @@ def test_the_white_of_floating_point_pictures_is_guessed_from_their_values(tmp_p
     assert np.asarray(open_photograph(tmp_path / "float.tiff"))[0, -1].tolist() == [230] * 3
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_pixel_that_is_no_number_leaves_the_others_as_they_are(tmp_path, value):
+    values = RAMP.astype(np.float32)
+    values[0, 0] = value
+    Image.fromarray(values).save(tmp_path / "float.tiff")
+    read = np.asarray(open_photograph(tmp_path / "float.tiff"))
+    assert np.abs(read.astype(float) - RAMP[:, :, None] * 255).max() <= 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_damaged_exif_does_not_matter(tmp_path):
+    Image.new("RGB", (40, 30), "white").save(tmp_path / "photo.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+    assert open_photograph(tmp_path / "photo.jpg").size == (40, 30)
+
+
 @pytest.mark.parametrize("name", ["palette.png", "palette.gif"])
 def test_palette_pictures_keep_their_colours(tmp_path, name):
     image = Image.new("RGB", (40, 30), (200, 30, 60))
@@ -298,6 +320,17 @@ def test_an_empty_and_a_full_mask_have_no_outline(value):
     assert (drawn == drawn[0, 0]).all()
 
 
+def test_a_car_is_drawn_alike_wherever_it_is_in_the_picture():
+    """The overlay touches only the car's surroundings; nothing may come from where they are cut."""
+    image = Image.new("RGB", (400, 300), "black")
+    corner, middle = (np.zeros((300, 400), dtype=np.uint8) for _ in range(2))
+    corner[-50:, -80:] = 1
+    middle[100:150, 100:180] = 1
+    drawn = [np.asarray(overlay(image, mask)) for mask in (corner, middle)]
+    assert np.array_equal(drawn[0][-60:-10, -90:-10], drawn[1][90:140, 90:170])
+    assert not drawn[1][:90].any() and not drawn[1][:, :90].any()
+
+
 def test_the_overlay_does_not_change_the_photograph_it_is_given():
     image, mask = bright_box(90, 60)
     before = image.tobytes()
@@ -331,9 +364,22 @@ def test_the_command_writes_overlay_mask_and_figure_and_prints_the_cars_share(fo
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"out.png: car on {expected.mean():.1%} of the picture\n"
     assert np.array_equal(np.asarray(Image.open(folder / "mask.png")), expected * 255)
-    assert Image.open(folder / "out.png").size == (90, 60)
-    assert Image.open(folder / "figure.png").width > 600
+    drawn = overlay(*bright_box(90, 60))
+    assert np.array_equal(np.asarray(Image.open(folder / "out.png")), np.asarray(drawn))
+    plot_img_and_mask(*bright_box(90, 60), folder / "expected.png")
+    assert (folder / "figure.png").read_bytes() == (folder / "expected.png").read_bytes()
+    (folder / "expected.png").unlink()
     assert names(folder) == {"model.pth", "car.png", "out.png", "mask.png", "figure.png"}
+
+
+def test_a_name_that_standard_output_cannot_spell_stops_nothing(folder):
+    (folder / "car.png").rename(folder / "\u8f66.png")
+    command = [sys.executable, SCRIPT, "\u8f66.png", "\u51fa.png", "--size", "32", "--device", "cpu"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"?.png: car on ")
+    assert (folder / "\u51fa.png").exists()
 
 
 def test_a_picture_without_a_car_gives_a_warning_and_its_files(folder, monkeypatch, capsys):
@@ -412,6 +458,7 @@ def test_an_error_is_one_line_on_standard_error_and_exit_status_1(folder):
         (["out.xyz"], "cannot tell the format of out.xyz"),
         (["out"], "cannot tell the format of out"),
         (["out.pth"], "cannot tell the format of out.pth"),
+        (["out.ico"], "cannot tell the format of out.ico"),
         (["nowhere/out.png"], "no folder nowhere"),
         (["car.png"], "car.png is the input itself"),
         (["./car.png"], "car.png is the input itself"),
@@ -422,6 +469,7 @@ def test_an_error_is_one_line_on_standard_error_and_exit_status_1(folder):
         (["out.png", "--mask", "car.png"], "car.png is the input itself"),
         (["out.png", "--figure", "nowhere/figure.png"], "no folder nowhere"),
         (["out.png", "--mask", "mask.jpg"], "lossless"),
+        (["out.png", "--mask", "mask.gif"], "lossless"),
         (["out.png", "--size", "0"], "--size must be"),
         (["out.png", "--size", "15"], "--size must be"),
         (["out.png", "--size", "100000"], "--size must be"),
@@ -466,6 +514,40 @@ def test_when_one_output_cannot_be_written_none_is_and_the_old_ones_stay(folder,
     assert message == f"error: cannot write {at_fault}: No space left on device"
     assert names(folder) == before
     assert (folder / "out.png").read_text() == (folder / "mask.png").read_text() == "old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot limit a file's size")
+@pytest.mark.parametrize("words", [["out.jpg"], ["out.png", "--figure", "figure.jpg"]], ids=["overlay", "figure"])
+def test_a_full_disk_is_noticed_and_the_old_file_stays(folder, monkeypatch, words):
+    import resource
+
+    bright_box(300, 200)[0].save(folder / "car.png")
+    (folder / words[-1]).write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        message = main(monkeypatch, folder, "car.png", *words, "--size", 32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert message == f"error: cannot write {words[-1]}: File too large"
+    assert (folder / words[-1]).read_text() == "old"
+
+
+@pytest.mark.parametrize("failure", [torch.OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory")])
+def test_too_little_memory_is_one_error(folder, monkeypatch, failure):
+    def no_memory(*_):
+        raise failure
+
+    monkeypatch.setattr(infer_unet, "predict_mask", no_memory)
+    message = main(monkeypatch, folder, "car.png", "out.png")
+    assert message == "error: not enough memory for car.png at --size 572: choose a smaller one"
+    assert not (folder / "out.png").exists()
+
+
+def test_what_a_format_cannot_hold_is_an_error_that_names_the_file(folder, monkeypatch):
+    Image.new("RGB", (20000, 2)).save(folder / "long.png")
+    message = main(monkeypatch, folder, "long.png", "out.webp", "--size", 32)
+    assert message.startswith("error: cannot write out.webp: ")
 
 
 # A folder
@@ -528,6 +610,7 @@ def test_an_output_folder_inside_the_input_folder_is_not_read_again(pictures, mo
         (["in", "car.png"], "car.png is a file"),
         (["in", "out", "--mask", "out"], "two outputs"),
         (["in", "car.png/out"], "car.png"),
+        (["in", "new", "--mask", "car.png/masks"], "car.png"),
         (["bare", "out"], "no picture in the folder bare"),
         (["in", "out", "--model", "none.pth"], "no checkpoint"),
     ],
@@ -539,6 +622,7 @@ def test_a_folder_that_cannot_be_done_is_one_error_and_nothing_is_written(pictur
     message = main(monkeypatch, pictures, *arguments)
     assert message.startswith("error: ") and said in message and "\n" not in message
     assert names(pictures) == before
+    assert not {"out", "new"} & {path.name for path in pictures.iterdir()}
 
 
 # Real photographs

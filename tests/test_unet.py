@@ -175,7 +175,7 @@ def test_every_usual_wrapping_is_taken_off(tmp_path, wrapper, prefix):
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_every_floating_point_type_becomes_float32(tmp_path, dtype):
     weights = {name: value.to(dtype) for name, value in coursework_checkpoint().items()}
     torch.save(weights, tmp_path / "model.pth")
@@ -325,7 +325,11 @@ def test_a_single_tensor_too_many_is_named(tmp_path):
     assert "(unexpected: extra.weight)" in message_of_loading(tmp_path / "model.pth")
 
 
-@pytest.mark.parametrize("first", [torch.tensor(1.0), torch.ones(0, 3, 3, 3), torch.ones(2), 5], ids=str)
+@pytest.mark.parametrize(
+    "first",
+    [torch.tensor(1.0), torch.ones(0, 3, 3, 3), torch.ones(1).expand(10**9, 3, 3, 3), torch.ones(2), 5],
+    ids=["scalar", "empty", "endless", "vector", "number"],
+)
 def test_a_nonsense_first_layer_is_an_error_like_any_other(tmp_path, first):
     torch.save({**coursework_checkpoint(), "down_conv1.0.weight": first}, tmp_path / "model.pth")
     assert "down_conv1.0.weight" in message_of_loading(tmp_path / "model.pth")
@@ -341,8 +345,14 @@ def test_milesials_network_is_recognised_by_its_names(tmp_path, prefix):
 
 @pytest.mark.parametrize(
     ("bias", "said"),
-    [(torch.tensor([float("nan")]), "NaN"), (torch.tensor([float("inf")]), "NaN"), (torch.tensor([1]), "int64")],
-    ids=["NaN", "infinity", "integer"],
+    [
+        (torch.tensor([float("nan")]), "NaN"),
+        (torch.tensor([float("inf")]), "NaN"),
+        (torch.tensor([1]), "int64"),
+        (torch.ones(1, device="meta"), "no values"),
+        (torch.ones(1).to_sparse(), "sparse"),
+    ],
+    ids=["NaN", "infinity", "integer", "meta", "sparse"],
 )
 def test_weights_that_are_no_numbers_are_refused(tmp_path, bias, said):
     torch.save({**coursework_checkpoint(), "final_conv.bias": bias}, tmp_path / "model.pth")
