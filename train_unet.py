@@ -30,6 +30,7 @@ import re
 import sys
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -119,7 +120,8 @@ def find_pairs(data: Path, check: bool = True) -> list[Pair]:
     if check:
         faults += [fault for fault in in_threads(pair_fault, pairs, "checking") if fault]
     if faults:
-        raise ValueError(f"{len(faults)} faults in the pictures in {data}:\n  " + "\n  ".join(faults))
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ValueError(f"{count} in the pictures in {data}:\n  " + "\n  ".join(faults))
     if not pairs:
         raise ValueError(f"no photographs in {photos}")
     return pairs
@@ -178,6 +180,12 @@ def car_of(pair: Pair) -> str:
     stem = pair[0].stem
     match = re.fullmatch(r"(.+)_\d+", stem)
     return match[1] if match else stem
+
+
+def fingerprint(pairs: list[Pair]) -> str:
+    """What tells one set of photographs from another: their number, and a checksum of their names."""
+    names = "\n".join(photo.name for photo, _ in pairs)
+    return f"{len(pairs)} with checksum {zlib.crc32(names.encode()):08x}"
 
 
 def split_by_car(pairs: list[Pair], val_cars: int, seed: int) -> tuple[list[Pair], list[Pair], list[Pair]]:
@@ -344,7 +352,7 @@ def train_steps(
     """Trains on every (images [B, 3, H, W] in [0, 1], masks [B, 1, H, W] of 0 and 1) of `batches` once.
 
     Yields the loss after each step; where several processes train together, the mean of theirs. Raises
-    FloatingPointError, before the weights are touched, as soon as the loss is no finite number.
+    FloatingPointError, before the weights are touched, as soon as the loss or its gradient is no finite number.
     """
     net.train()
     device = next(net.parameters()).device
@@ -358,15 +366,17 @@ def train_steps(
         if dist.is_initialized():
             dist.all_reduce(shown)
             shown /= dist.get_world_size()
-        if not shown.isfinite():
-            lr = scheduler.get_last_lr()[0]
-            raise FloatingPointError(
-                f"the loss became {shown:.0f} at epoch {epoch}, step {step}, learning rate {lr:.3g}: try a lower --lr"
-            )
         optimizer.zero_grad()
         loss.backward()
         # Without normalization layers, one odd batch can throw the weights far off.
-        torch.nn.utils.clip_grad_norm_(net.parameters(), max_norm=1.0)
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), max_norm=1.0)
+        for what, value in {"loss": shown, "gradient": norm}.items():
+            if not value.isfinite():
+                lr = scheduler.get_last_lr()[0]
+                raise FloatingPointError(
+                    f"the {what} became {value:.0f} at epoch {epoch}, step {step}, learning rate {lr:.3g}: "
+                    "try a lower --lr"
+                )
         optimizer.step()
         scheduler.step()
         yield shown.item()
@@ -407,8 +417,8 @@ def train(
     """Trains from the first step, or from the one after `checkpoint`; the process of rank 0 writes what is in `out`."""
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     training, selection, report = splits
-    sample = selection[:: max(1, len(selection) // SELECTION_PICTURES)][:SELECTION_PICTURES]
     seed = settings["seed"]
+    sample = random.Random(seed).sample(selection, min(SELECTION_PICTURES, len(selection)))
     epochs = [(size, batch_size) for size, count, batch_size in parse_stages(settings["stages"]) for _ in range(count)]
     last_size = epochs[-1][0]
 
@@ -419,7 +429,7 @@ def train(
     model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY)
     steps = sum(len(training) // batch_size for _, batch_size in epochs)
-    warm_up = 0.05 if steps != 20 else 0.06  # OneCycleLR divides by zero where the warm-up is one step exactly
+    warm_up = 0.05 if steps != 20 else 0.06  # 5% of 20 is one step, and then OneCycleLR divides by zero
     scheduler = OneCycleLR(optimizer, settings["lr"], total_steps=steps, pct_start=warm_up, cycle_momentum=False)
     history, losses, best = [], [], -1.0
     steps_done = 0  # of the epoch that goes on
@@ -575,6 +585,8 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
             check_limit(f"--{name.replace(' ', '-')}", value, name)
     if args.stages is not None and (args.epochs or args.size):
         raise ValueError("--stages already says sizes and epochs: leave --size and --epochs out")
+    if args.batch_size and args.stages and all(stage.count(":") == 2 for stage in args.stages.split(",")):
+        raise ValueError("--stages already says every stage's batch: leave --batch-size out")
     stages = args.stages
     if stages is None and (args.size or args.epochs or args.batch_size):
         stages = f"{args.size or SIZE}:{args.epochs or EPOCHS}"
@@ -582,7 +594,8 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
         triples = parse_stages(stages, args.batch_size or BATCH_SIZE)
         stages = ",".join(":".join(map(str, triple)) for triple in triples)
     base_channels = args.base_channels
-    if args.model and not args.resume:
+    begun = args.resume and args.out is not None and (args.out / "checkpoint.pth").exists()
+    if args.model is not None and not begun:
         width = load_unet(args.model, torch.device("cpu")).down_conv1[0].out_channels
         if base_channels not in (None, width):
             raise ValueError(f"{args.model} has {width} base channels, not {base_channels}: leave --base-channels out")
@@ -597,23 +610,40 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def split_checked(settings: dict[str, Any], pairs: list[Pair], ranks: int) -> tuple[list[Pair], list[Pair], list[Pair]]:
-    """`split_by_car`; ValueError if these photographs and this number of processes do not fit the settings."""
-    splits = split_by_car(pairs, settings["val_cars"], settings["seed"])
+def check_fit(settings: dict[str, Any], pairs: list[Pair], ranks: int) -> None:
+    """Raises ValueError if these photographs and this number of processes do not fit the settings."""
+    training, _, _ = split_by_car(pairs, settings["val_cars"], settings["seed"])
     for _, _, batch_size in parse_stages(settings["stages"]):
         if batch_size % ranks:
             raise ValueError(f"a batch of {batch_size} cannot be shared equally by {ranks} processes")
-        if batch_size > len(splits[0]):
-            raise ValueError(f"a batch of {batch_size} is more than the {len(splits[0])} photographs to train on")
-    return splits
+        if batch_size > len(training):
+            raise ValueError(f"a batch of {batch_size} is more than the {len(training)} photographs to train on")
 
 
-def start_together(rank: int, ranks: int, *arguments: Any) -> tuple[Path, dict[str, Any], dict[str, Any] | None]:
-    """`start_run(*arguments)` in the process of rank 0, its result in all. If it ends that one, all end."""
+def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[Path, dict[str, Any], Any]:
+    """Checks all that was given, and opens the run: its folder, settings, and checkpoint, None where it has none yet.
+
+    Ends the command, nothing written, if something is wrong.
+    """
+    try:
+        given = given_settings(args)
+        pairs = find_pairs(args.data)
+        given["photographs"] = fingerprint(pairs)
+        if not args.resume:
+            check_fit(settle(given, DEFAULTS, None), pairs, ranks)  # before a folder is made
+        out, settings, checkpoint = start_run(args.out, args.resume, SCRIPT, given, DEFAULTS, device)
+        check_fit(settings, pairs, ranks)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    return out, settings, checkpoint
+
+
+def begin_together(rank: int, ranks: int, *arguments: Any) -> tuple[Path, dict[str, Any], Any]:
+    """`begin(*arguments)` in the process of rank 0, its result in all. If it ends that one, all end."""
     outcome: list[Any] = [None]
     try:
         if rank == 0:
-            outcome = [start_run(*arguments)]
+            outcome = [begin(*arguments)]
     except SystemExit as stop:
         outcome = [1 if stop.code else 0]
         raise
@@ -626,27 +656,22 @@ def start_together(rank: int, ranks: int, *arguments: Any) -> tuple[Path, dict[s
 def main() -> None:
     args = parse_arguments()
     # Set by torchrun. `local_rank` counts the processes of one machine, `rank` those of all.
-    rank, local_rank, ranks = (int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
-    ranks = max(1, ranks)
+    rank, local_rank = (int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
+    ranks = int(os.environ.get("WORLD_SIZE", 1))
     try:
-        given = given_settings(args)
         device = pick_device(args.device)
-        if ranks > 1 and device.type == "cuda":
-            device = pick_device(f"cuda:{local_rank}")
-        pairs = find_pairs(args.data, check=local_rank == 0)
-        given["photographs"] = len(pairs)
-        if not args.resume:
-            split_checked(settle(given, DEFAULTS, None), pairs, ranks)  # before a folder is made
         if ranks > 1:
             if device.type == "cuda":
+                device = pick_device(f"cuda:{local_rank}")
                 torch.cuda.set_device(device)
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        out, settings, checkpoint = start_together(rank, ranks, args.out, args.resume, SCRIPT, given, DEFAULTS, device)
-        if len(pairs) != settings["photographs"]:
-            raise ValueError(f"{len(pairs)} photographs in {args.data}, {settings['photographs']} on the first machine")
-        splits = split_checked(settings, pairs, ranks)
+        out, settings, checkpoint = begin_together(rank, ranks, args, device, ranks)
+        pairs = find_pairs(args.data, check=rank > 0 and local_rank == 0)  # another machine has photographs of its own
+        if fingerprint(pairs) != settings["photographs"]:
+            raise ValueError(f"the photographs in {args.data} are not those of the first machine")
+        splits = split_by_car(pairs, settings["val_cars"], settings["seed"])
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}" if local_rank == 0 else 1)
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)  # there is nothing yet to go on with
     warnings.filterwarnings("once", message="This DataLoader will create")  # more workers than cores: said every epoch

@@ -248,7 +248,7 @@ def two_masks(data: Path) -> None:
 )
 def test_a_pair_that_cannot_be_used_is_named_with_its_fault(own_data, damage, fault):
     damage(own_data)
-    with pytest.raises(ValueError, match=f"^1 faults in the pictures in .*\n  {fault}[^\n]*$"):
+    with pytest.raises(ValueError, match=f"^1 fault in the pictures in .*\n  {fault}[^\n]*$"):
         find_pairs(own_data)
 
 
@@ -460,8 +460,10 @@ def test_stages_that_make_no_sense_are_refused(text):
         (["--workers", "-1"], "--workers must be from 0 to"),
         (["--stages", ""], "--stages: '' is not SIZE:EPOCHS"),
         (["--stages", "96:1", "--epochs", "2"], "--stages already says"),
+        (["--stages", "32:1:8", "--batch-size", "2"], "--stages already says every stage's batch"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--model", "nowhere.pth"], "there is no checkpoint nowhere.pth"),
+        (["--model", ""], "not a checkpoint"),
         (["--model", ROOT / "model.pth", "--base-channels", "64"], "has 16 base channels, not 64"),
         (["--val-cars", "3"], "keeping 2 x 3 cars out leaves none of the 6"),
         (["--val-cars", "1", "--batch-size", "9"], "a batch of 9 is more than the 8 photographs to train on"),
@@ -536,6 +538,48 @@ def test_a_higher_dice_at_a_smaller_size_is_not_kept(data, tmp_path, monkeypatch
     assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["best"] == 0.5
 
 
+def test_after_a_stop_a_worse_epoch_does_not_replace_the_best_weights(data, tmp_path, monkeypatch):
+    dice = iter([0.9, None, 0.5])
+
+    def rated(*_) -> list[dict[str, float]]:
+        value = next(dice)
+        if value is None:
+            raise KeyboardInterrupt
+        return [{"dice": value, "jaccard": 0.1}]
+
+    monkeypatch.setattr(train_unet, "score_pictures", rated)
+    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    words = ["--data", data, "--out", tmp_path, *SMALL, "--stages", "32:2:8", "--resume"]
+    with pytest.raises(SystemExit):
+        run_main(monkeypatch, *words)
+    before = (tmp_path / "best.pth").read_bytes()
+    run_main(monkeypatch, *words)
+    assert (tmp_path / "best.pth").read_bytes() == before
+    assert [row["dice"] for row in rows_of(tmp_path / "history.csv")] == ["0.9", "0.5"]
+
+
+def test_every_epoch_shows_all_photographs_in_an_order_and_a_variation_of_its_own(data, tmp_path, monkeypatch):
+    load, shown = CarDataset.__getitem__, []
+    monkeypatch.setattr(CarDataset, "__getitem__", lambda self, i: shown.append((self.epoch, i)) or load(self, i))
+    monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": 0.5, "jaccard": 0.4}])
+    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    run_main(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:2:1")
+    assert [epoch for epoch, _ in shown] == [1] * 8 + [2] * 8
+    first, second = ([index for _, index in shown[start : start + 8]] for start in (0, 8))
+    assert first != second and sorted(first) == sorted(second) == list(range(8))
+
+
+def test_the_score_is_that_of_the_mask_at_the_photographs_full_size(data, monkeypatch):
+    pair = find_pairs(data)[0]
+    target = read_mask(pair[1])
+    wrong = target.copy()
+    wrong[0, :3] = True  # three pixels too many
+    monkeypatch.setattr(train_unet, "predict_mask", lambda *_: wrong.astype(np.uint8))
+    (row,) = train_unet.score_pictures(torch.nn.Identity(), [pair], 32, "cars")
+    car = int(target.sum())
+    assert (row["dice"], row["jaccard"]) == pytest.approx((2 * car / (2 * car + 3), car / (car + 3)), abs=1e-6)
+
+
 def test_model_pth_is_best_pth_in_float16(finished_run):
     out, _ = finished_run
     model, best = (torch.load(out / name, weights_only=True) for name in ("model.pth", "best.pth"))
@@ -560,7 +604,7 @@ def test_a_run_can_start_from_weights_and_has_their_width(finished_run, data, tm
     monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
     first = finished_run[0] / "model.pth"
     words = ["--data", data, "--val-cars", "1", "--device", "cpu", "--stages", "32:1:8", "--lr", "1e-9"]
-    run_main(monkeypatch, *words, "--model", first, "--out", tmp_path)
+    run_main(monkeypatch, *words, "--model", first, "--out", tmp_path, "--resume")  # --resume finds nothing, yet
     before, after = (load_unet(path, torch.device("cpu")).state_dict() for path in (first, tmp_path / "best.pth"))
     assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
 
@@ -616,7 +660,15 @@ def test_other_settings_than_the_runs_are_refused_and_listed(finished_run, data,
 
 def test_a_run_does_not_go_on_with_other_photographs(finished_run, own_data, monkeypatch):
     error = error_of(monkeypatch, "--data", own_data, "--out", finished_run[0], "--resume")
-    assert "photographs 3 (the run has 12)" in error
+    assert re.search(r"photographs 3 with checksum \w+ \(the run has 12 with checksum \w+\)", error)
+
+
+def test_a_run_does_not_go_on_with_as_many_photographs_of_other_cars(data, finished_run, tmp_path, monkeypatch):
+    """Their split is another: what is reported on might have been trained on."""
+    other = draw_cars(tmp_path / "data")
+    for path in list(other.glob("*/car00_*")):
+        path.rename(path.with_name(path.name.replace("car00", "car09")))
+    assert "photographs 12 with" in error_of(monkeypatch, "--data", other, "--out", finished_run[0], "--resume")
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04", b"no checkpoint"])
@@ -641,6 +693,21 @@ def test_a_loss_that_is_no_number_stops_at_once_and_says_where(data, tmp_path, m
     assert re.search(r"the loss became nan at epoch 2, step 2, learning rate [\d.e-]+:", error)
     assert next(count) == 6
     assert len(torch.load(tmp_path / "checkpoint.pth", weights_only=True)["losses"]) == 4
+
+
+def test_a_gradient_that_is_no_number_leaves_the_weights_as_they_were(data, tmp_path, monkeypatch):
+    """The loss can be finite all the same: the slope of the square root at 0 is not."""
+    whole_loss, count = train_unet.segmentation_loss, iter(range(100))
+    monkeypatch.setattr(
+        train_unet,
+        "segmentation_loss",
+        lambda scores, masks: whole_loss(scores, masks) + ((0 * scores.sum()).sqrt() if next(count) == 5 else 0),
+    )
+    monkeypatch.setattr(train_unet, "CHECKPOINT_SECONDS", 0)
+    error = error_of(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:3:2")
+    assert "the gradient became nan at epoch 2, step 2" in error
+    checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
+    assert checkpoint["steps_done"] == 1 and all(value.isfinite().all() for value in checkpoint["model"].values())
 
 
 def test_weights_that_became_infinite_in_the_last_step_are_not_kept(data, tmp_path, monkeypatch):
@@ -796,28 +863,36 @@ def test_two_processes_both_end_when_the_run_is_finished(run_of_two, data):
 @pytest.mark.parametrize(("message", "code"), [("error: DIR already holds a run", 1), (None, 0)])
 def test_when_the_first_process_ends_at_the_start_so_do_the_others(monkeypatch, message, code):
     told = []
-    monkeypatch.setattr(train_unet, "start_run", lambda *_: sys.exit(message))
+    monkeypatch.setattr(train_unet, "begin", lambda *_: sys.exit(message))
     monkeypatch.setattr(train_unet.dist, "broadcast_object_list", told.extend)
     with pytest.raises(SystemExit) as first:
-        train_unet.start_together(0, 2)
+        train_unet.begin_together(0, 2)
     monkeypatch.setattr(train_unet.dist, "broadcast_object_list", lambda outcome: outcome.__setitem__(0, told[0]))
     with pytest.raises(SystemExit) as other:
-        train_unet.start_together(1, 2)
+        train_unet.begin_together(1, 2)
     assert (first.value.code, other.value.code) == (message, code)
 
 
-@pytest.mark.parametrize(("local_rank", "speaks"), [(0, True), (1, False)])
-def test_an_error_is_told_by_one_process_of_a_machine(tmp_path, monkeypatch, local_rank, speaks):
-    for name, value in {"RANK": local_rank, "LOCAL_RANK": local_rank, "WORLD_SIZE": 2}.items():
-        monkeypatch.setenv(name, str(value))
-    with pytest.raises(SystemExit) as stop:
-        run_main(monkeypatch, "--data", tmp_path / "missing", "--device", "cpu")
-    assert str(stop.value.code).startswith("error: ") == speaks
-    assert stop.value.code  # not 0
+SLOW_CHECK = """
+import time, train_unet
+train_unet.pair_fault = lambda pair: time.sleep(0.5)
+if __name__ == "__main__":
+    train_unet.main()
+"""
 
 
-def test_an_odd_batch_is_not_shared_by_two_processes(data, tmp_path, monkeypatch):
-    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
-        monkeypatch.setenv(name, value)
-    error = error_of(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:1:3")
-    assert error == "error: a batch of 3 cannot be shared equally by 2 processes"
+def test_an_error_is_told_once_however_long_the_first_process_needs_to_find_it(own_data, tmp_path):
+    no_mask(own_data)
+    (tmp_path / "driver.py").write_text(SLOW_CHECK)
+    done = torchrun(tmp_path / "driver.py", "--data", own_data, "--device", "cpu", "--out", tmp_path / "run")
+    assert done.returncode == 1
+    assert len(re.findall("^error: 1 fault in the pictures", done.stderr, re.MULTILINE)) == 1
+    assert "car01_01.png: no mask in" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_odd_batch_is_not_shared_by_two_processes(data):
+    settings = {**DEFAULTS, "val_cars": 1, "stages": "32:1:3"}
+    train_unet.check_fit(settings, find_pairs(data), ranks=1)
+    with pytest.raises(ValueError, match="^a batch of 3 cannot be shared equally by 2 processes$"):
+        train_unet.check_fit(settings, find_pairs(data), ranks=2)
