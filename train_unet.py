@@ -406,6 +406,25 @@ def save_weights(path: Path, model: UNet, dtype: torch.dtype) -> None:
     save_checkpoint(path, {name: value.to("cpu", dtype, copy=True) for name, value in model.state_dict().items()})
 
 
+def start_or_restore(
+    settings: dict[str, Any], checkpoint: dict[str, Any] | None, steps: int, device: torch.device
+) -> tuple[UNet, torch.optim.Optimizer, OneCycleLR]:
+    """The network, its optimizer and its learning rate over all `steps`, new or as `checkpoint` has them."""
+    torch.manual_seed(settings["seed"])
+    model = UNet(3, 1, settings["base_channels"])
+    if settings["model"] is not None and checkpoint is None:
+        model.load_state_dict(load_unet(settings["model"], torch.device("cpu")).state_dict())
+    model.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY)
+    warm_up = 0.05 if steps != 20 else 0.06  # 5% of 20 is one step, and then OneCycleLR divides by zero
+    scheduler = OneCycleLR(optimizer, settings["lr"], total_steps=steps, pct_start=warm_up, cycle_momentum=False)
+    if checkpoint is not None:
+        model.load_state_dict(checkpoint["model"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        scheduler.load_state_dict(checkpoint["scheduler"])
+    return model, optimizer, scheduler
+
+
 def train(
     settings: dict[str, Any],
     checkpoint: dict[str, Any] | None,
@@ -422,21 +441,11 @@ def train(
     epochs = [(size, batch_size) for size, count, batch_size in parse_stages(settings["stages"]) for _ in range(count)]
     last_size = epochs[-1][0]
 
-    torch.manual_seed(seed)
-    model = UNet(3, 1, settings["base_channels"])
-    if settings["model"] and checkpoint is None:
-        model.load_state_dict(load_unet(settings["model"], torch.device("cpu")).state_dict())
-    model.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY)
     steps = sum(len(training) // batch_size for _, batch_size in epochs)
-    warm_up = 0.05 if steps != 20 else 0.06  # 5% of 20 is one step, and then OneCycleLR divides by zero
-    scheduler = OneCycleLR(optimizer, settings["lr"], total_steps=steps, pct_start=warm_up, cycle_momentum=False)
+    model, optimizer, scheduler = start_or_restore(settings, checkpoint, steps, device)
     history, losses, best = [], [], -1.0
     steps_done = 0  # of the epoch that goes on
     if checkpoint is not None:
-        model.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        scheduler.load_state_dict(checkpoint["scheduler"])
         history, losses, best = checkpoint["history"], checkpoint["losses"], checkpoint["best"]
         steps_done = checkpoint["steps_done"]
     net = DistributedDataParallel(model) if ranks > 1 else model

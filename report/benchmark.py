@@ -325,7 +325,10 @@ def main() -> None:
         "unet": lambda: benchmark_unet(args.data),
         "training": lambda: benchmark_training(args.data),
     }
-    results = {"machine": machine(), **measure[which]()}
+    try:
+        results = {"machine": machine(), **measure[which]()}
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
     for section, figures in results.items():
         print(section if isinstance(figures, dict) else f"{section}: {figures}")
         for name, figure in figures.items() if isinstance(figures, dict) else ():

@@ -83,11 +83,11 @@ def draw_digits(path: Path, shown: int = 12, misread: int = 4) -> None:
 
 
 def draw_unet_curves(path: Path) -> None:
-    """The loss of every step, smoothed, with the changes of size; and Dice on the selection cars after each epoch."""
+    """The loss of every step, smoothed, by run and size; and Dice on the selection cars after each epoch."""
     losses, history = read_rows("unet/losses"), read_rows("unet/history")
     values = torch.tensor([float(row["loss"]) for row in losses])
-    sizes = [int(row["size"]) for row in losses]
-    changes = [0] + [step for step in range(1, len(sizes)) if sizes[step] != sizes[step - 1]] + [len(sizes)]
+    stages = [(row["run"], row["size"]) for row in losses]
+    changes = [0] + [step for step in range(1, len(stages)) if stages[step] != stages[step - 1]] + [len(stages)]
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     for start, end in pairwise(changes):
@@ -96,13 +96,13 @@ def draw_unet_curves(path: Path) -> None:
         left.plot(range(start + window, end + 1), smooth, color="tab:blue", lw=1)
         left.axvline(start, color="0.8", lw=0.8)
         left.text(
-            (start + end) / 2, 0.97, f"{sizes[start]}", transform=left.get_xaxis_transform(), ha="center", va="top"
+            (start + end) / 2, 0.97, stages[start][1], transform=left.get_xaxis_transform(), ha="center", va="top"
         )
     left.set(title="Training loss, mean of 50 steps, by short side", xlabel="step", yscale="log")
     epochs, dice = [int(row["epoch"]) for row in history], [float(row["dice"]) for row in history]
     right.plot(epochs, dice, marker="o", markersize=4, color="tab:blue")
     for row, next_row in pairwise(history):
-        if row["size"] != next_row["size"]:
+        if (row["run"], row["size"]) != (next_row["run"], next_row["size"]):
             right.axvline(int(row["epoch"]) + 0.5, color="0.8", lw=0.8)
     right.set(title="Dice on the selection cars, each at its stage's size", xlabel="epoch")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))

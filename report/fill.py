@@ -123,7 +123,7 @@ def history_rows() -> list[str]:
     for row in read_rows("unet/history"):
         dice, overlap, minutes = float(row["dice"]), float(row["jaccard"]), float(row["seconds"]) / 60
         rows.append(
-            f"| {row['epoch']} | {row['size']} | {row['batch_size']} | {float(row['train_loss']):.4f} "
+            f"| {row['run']} | {row['epoch']} | {row['size']} | {row['batch_size']} | {float(row['train_loss']):.4f} "
             f"| {dice:.4f} | {overlap:.4f} | {minutes:.0f} |"
         )
     return rows

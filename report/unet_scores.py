@@ -10,6 +10,7 @@ original 1918x1280, kept away from the training; they and the drawn `car.jpg` ar
 
 import argparse
 import json
+import sys
 from csv import DictReader
 from pathlib import Path
 from statistics import mean, stdev
@@ -46,10 +47,11 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def joined(runs: list[Path], name: str, counters: tuple[str, ...]) -> list[dict[str, Any]]:
     """The rows of the runs' files `name`, one run after the other, the columns `counters` counted on."""
     rows: list[dict[str, Any]] = []
-    for run in runs:
+    for number, run in enumerate(runs, start=1):
         offset = {counter: int(rows[-1][counter]) if rows else 0 for counter in counters}
         with (run / name).open(newline="") as file:
-            rows += [{**row, **{key: int(row[key]) + offset[key] for key in counters}} for row in DictReader(file)]
+            for row in DictReader(file):
+                rows.append({"run": number, **row, **{key: int(row[key]) + offset[key] for key in counters}})
     return rows
 
 
@@ -57,7 +59,33 @@ def command_of(run: Path) -> str:
     settings = torch.load(run / "checkpoint.pth", weights_only=True)["settings"]
     given = {name: value for name, value in settings.items() if name != "photographs" and value is not None}
     options = [f"--{name.replace('_', '-')} {value}" for name, value in given.items()]
-    return " ".join(["python train_unet.py --data data/carvana", *options])
+    return " ".join(["python train_unet.py --data data/carvana", *options, f"--out runs/{run.name}"])
+
+
+def score_all(runs: list[Path], full: Path) -> None:
+    """Scores the full-size cars and the drawn one; then writes everything."""
+    last = runs[-1]
+    if (last / "model.pth").read_bytes() != (ROOT / "model.pth").read_bytes():
+        raise ValueError(f"{ROOT / 'model.pth'} is not the model of {last}: copy it there first")
+    with (last / "scores.csv").open(newline="") as file:
+        report_rows = [{**row, **{name: float(row[name]) for name in ("dice", "jaccard")}} for row in DictReader(file)]
+    model = load_unet(ROOT / "model.pth", torch.device("cpu"))
+    full_rows = score_pictures(model, find_pairs(full), SIZE, "full-size cars")
+    prediction = torch.from_numpy(predict_mask(model, open_photograph(ROOT / "car.jpg"), SIZE)).float()
+    target = torch.from_numpy(read_mask(RESULTS / "car_mask.png")).float()
+    scores = {
+        "commands": [command_of(run) for run in runs],
+        "report_cars": summary(report_rows),
+        "full_size_cars": summary(full_rows),
+        "drawn_car": {"dice": dice_coefficient(prediction, target).item()},
+    }
+    write_history(RESULTS / "history.csv", joined(runs, "history.csv", ("epoch",)))
+    write_history(RESULTS / "losses.csv", joined(runs, "losses.csv", ("step", "epoch")))
+    write_history(RESULTS / "report_cars.csv", report_rows)
+    write_history(RESULTS / "full_size_cars.csv", full_rows)
+    with write_whole(RESULTS / "scores.json") as part:
+        part.write_text(json.dumps(scores, indent=2) + "\n")
+    print(json.dumps(scores, indent=2))
 
 
 def main() -> None:
@@ -65,22 +93,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="DIR", help="made model.pth, in order")
     parser.add_argument("--full", type=Path, required=True, metavar="DIR", help="photographs of other cars")
     args = parser.parse_args()
-    write_history(RESULTS / "history.csv", joined(args.runs, "history.csv", ("epoch",)))
-    write_history(RESULTS / "losses.csv", joined(args.runs, "losses.csv", ("step", "epoch")))
-    with (args.runs[-1] / "scores.csv").open(newline="") as file:
-        report_rows = [{**row, **{name: float(row[name]) for name in ("dice", "jaccard")}} for row in DictReader(file)]
-    model = load_unet(ROOT / "model.pth", torch.device("cpu"))
-    full_rows = score_pictures(model, find_pairs(args.full), SIZE, "full-size cars")
-    scores: dict[str, Any] = {"commands": [command_of(run) for run in args.runs]}
-    for name, rows in (("report_cars", report_rows), ("full_size_cars", full_rows)):
-        write_history(RESULTS / f"{name}.csv", rows)
-        scores[name] = summary(rows)
-    prediction = torch.from_numpy(predict_mask(model, open_photograph(ROOT / "car.jpg"), SIZE)).float()
-    target = torch.from_numpy(read_mask(RESULTS / "car_mask.png")).float()
-    scores["drawn_car"] = {"dice": dice_coefficient(prediction, target).item()}
-    with write_whole(RESULTS / "scores.json") as part:
-        part.write_text(json.dumps(scores, indent=2) + "\n")
-    print(json.dumps(scores, indent=2))
+    try:
+        score_all(args.runs, args.full)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from report import fill
+from report import fill, unet_scores
 
 COLUMNS = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 
@@ -103,3 +104,25 @@ def test_check_changes_nothing_and_exits_with_1(results, tmp_path, monkeypatch, 
     assert exit.value.code == 1
     assert capsys.readouterr().out == "README.md: lenet-mean is '99.00%', the files say '99.45%'\n"
     assert "99.00%" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_histories_of_two_trainings_become_one(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name / "losses.csv", ["step", "epoch", "loss"], [[1, 1, 0.5], [2, 1, 0.4]])
+    rows = unet_scores.joined([tmp_path / "a", tmp_path / "b"], "losses.csv", ("step", "epoch"))
+    assert [(row["run"], row["step"], row["epoch"]) for row in rows] == [(1, 1, 1), (1, 2, 1), (2, 3, 2), (2, 4, 2)]
+
+
+def test_a_trainings_command_has_the_settings_that_it_had(tmp_path):
+    settings = {"model": None, "stages": "572:2:2", "base_channels": 16, "photographs": "12 with checksum 0"}
+    torch.save({"settings": settings}, tmp_path / "checkpoint.pth")
+    command = f"python train_unet.py --data data/carvana --stages 572:2:2 --base-channels 16 --out runs/{tmp_path.name}"
+    assert unet_scores.command_of(tmp_path) == command
+
+
+def test_scores_of_another_model_than_the_one_that_is_shipped_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "model.pth").write_bytes(b"other weights")
+    monkeypatch.setattr(sys, "argv", ["unet_scores", "--runs", str(tmp_path), "--full", str(tmp_path)])
+    with pytest.raises(SystemExit, match="^error: .*model.pth is not the model of"):
+        unet_scores.main()
