@@ -6,8 +6,8 @@
     torchrun --nproc-per-node=2 train_unet.py --data data/carvana        two GPUs, the same global batch
     python train_unet.py --data data/carvana --out runs/mine --resume    goes on with a run that was stopped
 
-The second and then the third, from the second's `best.pth`, made the repository's `model.pth`, in about four hours on a
-CPU, and ended with
+The repository's `model.pth` was made in three such runs (their commands are in the README), in about four hours on a
+CPU; the last ended with
 
     Report cars: Dice 0.9873, Jaccard 0.9754, lowest Dice 0.8905 (photographs: 224, cars: 14)
 
@@ -66,6 +66,7 @@ from unet import UNet, load_unet
 SIZE, EPOCHS, BATCH_SIZE = 572, 5, 4
 DEFAULTS = {
     "model": None,
+    "extra": None,
     "stages": f"{SIZE}:{EPOCHS}:{BATCH_SIZE}",
     "base_channels": 64,
     "lr": 0.001,
@@ -561,6 +562,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="Kaggle's folder, or imgs/ and masks/")
+    parser.add_argument("--extra", type=Path, metavar="DIR", help="more pictures, laid out alike, only to train on")
     parser.add_argument("--model", metavar="FILE", help="weights to start from, such as model.pth; sets the width")
     parser.add_argument("--epochs", type=int, help=f"times through the training set (default: {EPOCHS})")
     parser.add_argument("--batch-size", type=int, help=f"photographs a step, on all devices (default: {BATCH_SIZE})")
@@ -611,6 +613,7 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
         base_channels = width
     return {
         "model": args.model,
+        "extra": args.extra and str(args.extra),
         "stages": stages,
         "base_channels": base_channels,
         "lr": args.lr,
@@ -638,6 +641,8 @@ def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[P
         given = given_settings(args)
         pairs = find_pairs(args.data)
         given["photographs"] = fingerprint(pairs)
+        if args.extra is not None:
+            find_pairs(args.extra)
         if not args.resume:
             check_fit(settle(given, DEFAULTS, None), pairs, ranks)  # before a folder is made
         out, settings, checkpoint = start_run(args.out, args.resume, SCRIPT, given, DEFAULTS, device)
@@ -678,18 +683,20 @@ def main() -> None:
         pairs = find_pairs(args.data, check=rank > 0 and local_rank == 0)  # another machine has photographs of its own
         if fingerprint(pairs) != settings["photographs"]:
             raise ValueError(f"the photographs in {args.data} are not those of the first machine")
-        splits = split_by_car(pairs, settings["val_cars"], settings["seed"])
+        training, selection, report = split_by_car(pairs, settings["val_cars"], settings["seed"])
+        if settings["extra"] is not None:
+            training += find_pairs(Path(settings["extra"]), check=False)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)  # there is nothing yet to go on with
     warnings.filterwarnings("once", message="This DataLoader will create")  # more workers than cores: said every epoch
     if rank == 0:
-        print(f"Training on {len(splits[0])} photographs, selecting on {len(splits[1])}, reporting on {len(splits[2])}")
+        print(f"Training on {len(training)} photographs, selecting on {len(selection)}, reporting on {len(report)}")
         print(f"Using device {device}, writing to {out}", flush=True)
     try:
         with resumable(out) if rank == 0 else contextlib.nullcontext():
-            train(settings, checkpoint, splits, device, args.workers, out)
+            train(settings, checkpoint, (training, selection, report), device, args.workers, out)
     except (KeyboardInterrupt, FloatingPointError):
         sys.exit(1)  # of another rank than 0, which says why
     except ValueError as error:  # a photograph that was whole when it was checked; a worker puts its traceback first

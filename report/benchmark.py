@@ -24,10 +24,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, Subset
@@ -37,7 +35,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from infer_unet import open_photograph, overlay, predict_mask, segment
 from lenet import LeNet5
-from report.draw_car import draw_car
+from report.draw_car import draw_folder
 from train_lenet import DEFAULTS, LEARNING_RATES, WEIGHT_DECAY, Batches, load_mnist, random_affine, train_epoch
 from train_unet import WEIGHT_DECAY as UNET_WEIGHT_DECAY
 from train_unet import CarDataset, epoch_batches, find_pairs, shape_for, train_steps
@@ -259,16 +257,6 @@ def benchmark_unet(data: Path | None) -> dict[str, Any]:
     }
 
 
-def draw_photographs(folder: Path, count: int = 12) -> None:
-    """`count` drawn cars of 858x572 pixels with their masks in `folder`, as `find_pairs` takes them."""
-    for name in ("imgs", "masks"):
-        (folder / name).mkdir()
-    for seed in range(count):
-        photo, mask = draw_car(seed, 858, 572)
-        photo.save(folder / "imgs" / f"car{seed:02}_01.jpg", quality=92)
-        Image.fromarray(np.asarray(mask).astype(np.uint8)).save(folder / "masks" / f"car{seed:02}_01.png")
-
-
 def benchmark_training(data: Path | None) -> dict[str, Any]:
     """Images/s of train_unet.py's whole loop, from files to weights, and their ratio to those over ready tensors.
 
@@ -280,7 +268,7 @@ def benchmark_training(data: Path | None) -> dict[str, Any]:
     results: dict[str, Any] = {"photographs": "real" if data else "drawn"}
     with TemporaryDirectory() as name:
         if data is None:
-            draw_photographs(Path(name))
+            draw_folder(Path(name), range(12), 858, 572)
         found = find_pairs(data or Path(name), check=False)
         for size, batch_size in TRAINING_STAGES:
             count = TRAINING_PICTURES[size]

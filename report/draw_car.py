@@ -2,8 +2,9 @@
 
     python -m report.draw_car                    # writes car.jpg and report/results/unet/car_mask.png
     python -m report.draw_car --sheet sheet.png  # a contact sheet of seeds 0 to 8 instead
+    python -m report.draw_car --folder drawn     # seeds 1 to 200 and their masks, for `train_unet.py --extra drawn`
 
-The first prints the picture's size, its bytes and the share of it that is car; the second the sheet's name.
+The first prints the picture's size, its bytes and the share of it that is car; the others what they wrote.
 
 No photograph went into it. The car is described in centimetres (x from the front bumper backwards, y up from the
 ground), as if seen from the side by a camera 5 degrees above it. Every surface is an outline and a colour, and the
@@ -11,14 +12,14 @@ colour is either constant or a function of the place on the car. The paint is th
 side of the body has a normal at every point, the normal gives the direction that the camera sees reflected, and
 `studio_light` says how bright the studio is in that direction.
 
-Drawing order: wall and turntable; shadow on the floor; underbody; body; wheels; windows; lamps and small
+Drawing order: wall, letters and turntable; shadow on the floor; underbody; body; wheels; windows; lamps and small
 parts; then what a camera does (soft lens, vignette, grain). All of it at twice the size, reduced at the end.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 PICTURE = Path(__file__).resolve().parents[1] / "car.jpg"
 MASK = Path(__file__).resolve().parent / "results" / "unet" / "car_mask.png"
+FOLDER_CARS = 200
 SUPERSAMPLE = 2
 CAMERA_ELEVATION = 5.0  # degrees above the horizontal
 CROWN = 10.5  # how many centimetres of roof and bonnet show above the near edge, seen from that height
@@ -249,11 +251,12 @@ class Canvas:
 
 
 def studio(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """The empty studio `[H, W, 3]`: a white wall above a grey one, the floor, the turntable in it."""
+    """The empty studio `[H, W, 3]`: a white wall with letters above a grey one, the floor, the turntable in it."""
     x, y = np.meshgrid(np.linspace(-1, 1, width, dtype=np.float32), np.linspace(0, 1, height, dtype=np.float32))
     pixel = np.float32(1.0 / height)
     edge = 0.318 + 0.020 * x**2
     white = mix((0.905, 0.90, 0.90), (0.985, 0.985, 0.985), smoothstep(0.17, 0.0, edge - y))
+    white = mix(white, (0.35, 0.35, 0.375), letters(width, height))
     grey = mix((0.70, 0.715, 0.73), (0.695, 0.703, 0.71), smoothstep(0.0, 0.22, y - edge))
     for seam in (-0.33, 0.47):
         white = mix(white, (0.6, 0.6, 0.6), 0.25 * np.exp(-(((x - seam) / 0.0012) ** 2)))
@@ -268,6 +271,27 @@ def studio(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     room = mix(room, (0.90, 0.90, 0.89), 0.16 * np.exp(-(((radius - 0.991) / 0.004) ** 2)))
     wear = floor_wear(rng, width, height) * smoothstep(0.52, 0.66, y)
     return (room * (1 - wear[..., None])).astype(np.float32)
+
+
+def letters(width: int, height: int) -> np.ndarray:
+    """U-NET in large letters on the wall, ever thicker: how much of each pixel `[H, W]` they cover."""
+    image = Image.new("L", (4 * width, 2 * height))  # the upper half of the wall is enough
+    draw, size = ImageDraw.Draw(image), 4 * width
+    strokes = (0.0090, 0.0090, 0.0115, 0.0145, 0.0165)
+    top, foot = 0.116, 0.219
+    u, dash, n, e, t = strokes
+    boxes = [(0.140, top, 0.140 + u, 0.169), (0.240 - u, top, 0.240, 0.169), (0.295, 0.1665, 0.345, 0.1665 + dash)]
+    boxes += [(0.400, top, 0.400 + n, foot), (0.505 - n, top, 0.505, foot), (0.575, top, 0.575 + e, foot)]
+    boxes += [(0.575, y, 0.670, y + e) for y in (top, 0.160, foot - e)]
+    boxes += [(0.725, top, 0.855, top + t), (0.790 - t / 2, top, 0.790 + t / 2, foot)]
+    for box in boxes:
+        draw.rectangle([place * size for place in box], fill=255)
+    draw.arc([0.140 * size, 0.119 * size, 0.240 * size, foot * size], 0, 180, fill=255, width=round(u * size))
+    diagonal = (0.400, top, 0.400 + 1.35 * n, top, 0.505, foot, 0.505 - 1.35 * n, foot)
+    draw.polygon([place * size for place in diagonal], fill=255)
+    cover = np.zeros((height, width), dtype=np.float32)
+    cover[: height // 2] = np.asarray(image.reduce(4), dtype=np.float32)[: height // 2] / 255
+    return cover
 
 
 def floor_wear(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
@@ -660,11 +684,24 @@ def save(image: Image.Image, path: Path, **how) -> None:
         part.unlink(missing_ok=True)
 
 
+def draw_folder(folder: Path, seeds: Iterable[int], width: int, height: int) -> None:
+    """Draw a car for each seed, the pictures into `folder/imgs`, their masks into `folder/masks`."""
+    for seed in seeds:
+        picture, mask = draw_car(seed, width, height)
+        save(picture, folder / "imgs" / f"drawn{seed:03}_01.jpg", quality=92)
+        save(mask.convert("1"), folder / "masks" / f"drawn{seed:03}_01.png", optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of nine seeds to this file instead")
+    parser.add_argument("--folder", type=Path, help=f"write {FOLDER_CARS} other cars and their masks there instead")
     args = parser.parse_args()
     try:
+        if args.folder:
+            draw_folder(args.folder, range(1, FOLDER_CARS + 1), 858, 572)
+            print(f"{args.folder}: seeds 1 to {FOLDER_CARS}")
+            return
         if args.sheet:
             sheet = Image.new("RGB", (3 * 640, 3 * 427))
             for seed in range(9):

@@ -118,6 +118,10 @@ def score(cars: str, name: str) -> str:
     return f"{read_entry('unet/scores', cars, name):.4f}"
 
 
+def command_rows() -> list[str]:
+    return [f"| {run} | `{command}` |" for run, command in enumerate(read_entry("unet/scores", "commands"), start=1)]
+
+
 def history_rows() -> list[str]:
     rows = []
     for row in read_rows("unet/history"):
@@ -206,17 +210,18 @@ VALUES: dict[str, Callable[[], object]] = {
     },
     **{
         f"unet-{cars.replace('_', '-')}-{name.replace('_', '-')}": partial(score, cars, name)
-        for cars in ("report_cars", "full_size_cars")
+        for cars in ("report_cars", "full_size_cars", "other_drawn_cars")
         for name in ("dice", "dice_worst", "dice_deviation", "dice_car_deviation", "jaccard")
     },
     **{
         f"unet-{cars.replace('_', '-')}-{name}": partial(read_entry, "unet/scores", cars, name)
-        for cars in ("report_cars", "full_size_cars")
+        for cars in ("report_cars", "full_size_cars", "other_drawn_cars")
         for name in ("photographs", "cars")
     },
     "unet-history": history_rows,
     "unet-trials": trial_rows,
-    "unet-commands": lambda: ", then ".join(f"`{command}`" for command in read_entry("unet/scores", "commands")),
+    "unet-commands": command_rows,
+    "unet-report-dice-of-runs": lambda: ", ".join(f"{dice:.4f}" for dice in read_entry("unet/scores", "report_dice")),
     "unet-training-speed": training_speed_rows,
     "unet-report-cars-standard-error": report_cars_standard_error,
     **{f"unet-machine-{name}": partial(read_entry, "unet/benchmark", "machine", name) for name in ("cpu", "threads")},

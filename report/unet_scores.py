@@ -4,8 +4,8 @@
 
 `--runs` are the runs that made `model.pth`, each but the first from the weights of the one before: their commands and
 histories are taken over, and the last one's scores of the report cars. `--full` is a folder of other cars at their
-original 1918x1280, kept away from the training; they and the drawn `car.jpg` are scored here, in float32, as
-`infer_unet.py` does it. Writes scores.json and the CSV files in report/results/unet/.
+original 1918x1280, kept away from the training; they, the drawn `car.jpg` and other drawn cars that were not trained on
+are scored here, in float32, as `infer_unet.py` does it. Writes scores.json and the CSV files in report/results/unet/.
 """
 
 import argparse
@@ -14,17 +14,19 @@ import sys
 from csv import DictReader
 from pathlib import Path
 from statistics import mean, stdev
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from infer_unet import open_photograph, predict_mask
-from train_unet import SIZE, dice_coefficient, find_pairs, read_mask, score_pictures
+from report.draw_car import FOLDER_CARS, draw_folder
+from train_unet import SIZE, find_pairs, score_pictures
 from training import write_history, write_whole
 from unet import load_unet
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "report" / "results" / "unet"
+DRAWN_CARS = 16
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -62,22 +64,31 @@ def command_of(run: Path) -> str:
     return " ".join(["python train_unet.py --data data/carvana", *options, f"--out runs/{run.name}"])
 
 
+def report_scores(run: Path) -> list[dict[str, Any]]:
+    """What the run itself found on the report cars."""
+    with (run / "scores.csv").open(newline="") as file:
+        return [{**row, **{name: float(row[name]) for name in ("dice", "jaccard")}} for row in DictReader(file)]
+
+
 def score_all(runs: list[Path], full: Path) -> None:
-    """Scores the full-size cars and the drawn one; then writes everything."""
+    """Scores the full-size cars and drawn ones; then writes everything."""
     last = runs[-1]
     if (last / "model.pth").read_bytes() != (ROOT / "model.pth").read_bytes():
         raise ValueError(f"{ROOT / 'model.pth'} is not the model of {last}: copy it there first")
-    with (last / "scores.csv").open(newline="") as file:
-        report_rows = [{**row, **{name: float(row[name]) for name in ("dice", "jaccard")}} for row in DictReader(file)]
+    report_rows = report_scores(last)
     model = load_unet(ROOT / "model.pth", torch.device("cpu"))
     full_rows = score_pictures(model, find_pairs(full), SIZE, "full-size cars")
-    prediction = torch.from_numpy(predict_mask(model, open_photograph(ROOT / "car.jpg"), SIZE)).float()
-    target = torch.from_numpy(read_mask(RESULTS / "car_mask.png")).float()
+    drawn_rows = score_pictures(model, [(ROOT / "car.jpg", RESULTS / "car_mask.png")], SIZE, "car.jpg")
+    with TemporaryDirectory() as name:
+        draw_folder(Path(name), range(FOLDER_CARS + 1, FOLDER_CARS + 1 + DRAWN_CARS), 1918, 1280)
+        other_rows = score_pictures(model, find_pairs(Path(name)), SIZE, "drawn cars")
     scores = {
         "commands": [command_of(run) for run in runs],
+        "report_dice": [mean(row["dice"] for row in report_scores(run)) for run in runs],
         "report_cars": summary(report_rows),
         "full_size_cars": summary(full_rows),
-        "drawn_car": {"dice": dice_coefficient(prediction, target).item()},
+        "drawn_car": {"dice": drawn_rows[0]["dice"]},
+        "other_drawn_cars": summary(other_rows),
     }
     write_history(RESULTS / "history.csv", joined(runs, "history.csv", ("epoch",)))
     write_history(RESULTS / "losses.csv", joined(runs, "losses.csv", ("step", "epoch")))

@@ -599,6 +599,25 @@ def test_the_figures_can_be_opened(finished_run, name):
     assert min(open_photograph(finished_run[0] / name).size) > 300
 
 
+def test_extra_pictures_are_trained_on_and_nothing_else(data, own_data, tmp_path, monkeypatch, capsys):
+    load, shown = train_unet.load_sample, set()
+    monkeypatch.setattr(train_unet, "load_sample", lambda pair, *size: shown.add(pair[0]) or load(pair, *size))
+    monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": 0.5, "jaccard": 0.4}])
+    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    words = ["--data", data, "--extra", own_data, "--out", tmp_path / "run", *SMALL, "--stages", "32:1:8"]
+    run_main(monkeypatch, *words)
+    assert "Training on 11 photographs, selecting on 2, reporting on 2\n" in capsys.readouterr().out
+    training, _, _ = split_by_car(find_pairs(data), 1, DEFAULTS["seed"])
+    assert shown == {photo for photo, _ in training + find_pairs(own_data)}
+
+
+def test_a_fault_in_the_extra_pictures_is_told_before_anything_is_written(data, own_data, tmp_path, monkeypatch):
+    no_mask(own_data)
+    error = error_of(monkeypatch, "--data", data, "--extra", own_data, "--out", tmp_path / "run", *SMALL)
+    assert "car01_01.png: no mask" in error
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_can_start_from_weights_and_has_their_width(finished_run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": 0.5, "jaccard": 0.4}])
     monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
