@@ -6,7 +6,7 @@
 
 The first prints
 
-    out.png: car on 23.1% of the picture
+    out.png: car on 22.0% of the picture
 
 `out.png` is the photograph at its full size, the car tinted and outlined; `--mask` is 255 on the car and 0 elsewhere;
 `--figure` shows the photograph beside its mask, as the coursework does. A folder's pictures all go to another folder
