@@ -73,6 +73,7 @@ DEFAULTS = {
     "val_cars": 14,
     "seed": 0,
     "photographs": None,
+    "extra_photographs": None,
 }
 LIMITS = {  # beyond these, torch fails with a traceback, or takes all memory
     "size": (16, 4096),
@@ -642,7 +643,7 @@ def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[P
         pairs = find_pairs(args.data)
         given["photographs"] = fingerprint(pairs)
         if args.extra is not None:
-            find_pairs(args.extra)
+            given["extra_photographs"] = fingerprint(find_pairs(args.extra))
         if not args.resume:
             check_fit(settle(given, DEFAULTS, None), pairs, ranks)  # before a folder is made
         out, settings, checkpoint = start_run(args.out, args.resume, SCRIPT, given, DEFAULTS, device)
@@ -685,7 +686,10 @@ def main() -> None:
             raise ValueError(f"the photographs in {args.data} are not those of the first machine")
         training, selection, report = split_by_car(pairs, settings["val_cars"], settings["seed"])
         if settings["extra"] is not None:
-            training += find_pairs(Path(settings["extra"]), check=False)
+            extra = find_pairs(Path(settings["extra"]), check=False)
+            if fingerprint(extra) != settings["extra_photographs"]:
+                raise ValueError(f"the pictures in {settings['extra']} are not those that the run began with")
+            training += extra
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -611,6 +611,21 @@ def test_extra_pictures_are_trained_on_and_nothing_else(data, own_data, tmp_path
     assert shown == {photo for photo, _ in training + find_pairs(own_data)}
 
 
+@pytest.mark.parametrize("repeated", [True, False])
+def test_a_run_does_not_go_on_with_other_extra_pictures(data, own_data, tmp_path, monkeypatch, repeated):
+    def ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    words = ["--data", data, "--out", tmp_path / "run", "--resume"]
+    with monkeypatch.context() as context, pytest.raises(SystemExit):
+        context.setattr(train_unet, "report_on", ctrl_c)
+        run_main(context, *words, "--extra", own_data, *SMALL, "--stages", "32:1:8")
+    for path in own_data.glob("*/car00_*"):
+        path.unlink()
+    error = error_of(monkeypatch, *words, *(["--extra", own_data] if repeated else []))
+    assert ("extra_photographs 2 with" if repeated else f"the pictures in {own_data} are not those") in error
+
+
 def test_a_fault_in_the_extra_pictures_is_told_before_anything_is_written(data, own_data, tmp_path, monkeypatch):
     no_mask(own_data)
     error = error_of(monkeypatch, "--data", data, "--extra", own_data, "--out", tmp_path / "run", *SMALL)
