@@ -49,6 +49,16 @@ from unet import UNet, load_unet
 MAX_ASPECT = 4  # of the network's input; Carvana's is 1.5
 TINT = (255, 0, 70)
 LOSSLESS = {"PNG", "BMP", "TIFF"}
+Image.init()
+# Pillow would tell a file's format from its content, and start Ghostscript for an EPS that is called .jpg.
+FORMATS = [
+    name
+    for name in ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+    if name in Image.OPEN
+]
+# Pillow warns of a damaged EXIF (the picture can be read all the same), and of sizes that `open_photograph` refuses.
+# Set here, once: `warnings.catch_warnings` is not safe in threads, and pictures are read in several.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 ICONS = {"ICO", "ICNS"}  # formats that have sizes of their own
 
 
@@ -58,18 +68,17 @@ def open_photograph(path: Path) -> Image.Image:
     Raises ValueError, its message meant for the user, if there is no picture that can be read whole.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a damaged EXIF, for one; the picture can be read all the same
+        with Image.open(path, formats=FORMATS) as image:
             # Pillow's lower limit, 89 million pixels: what is larger is more likely a bomb than a photograph, and would
             # take gigabytes here.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return to_rgb(ImageOps.exif_transpose(image))
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError
+            return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise ValueError(f"there is no picture {path}") from None
     except Image.UnidentifiedImageError:
-        raise ValueError(f"{path} is not a picture that Pillow can open") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"{path} is not a picture that Pillow can open safely") from None
+    except Image.DecompressionBombError:
         limit = f"{Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
         raise ValueError(f"{path} has more than {limit}: shrink it first") from None
     except Exception as error:  # Pillow's decoders raise almost anything for a damaged file
@@ -225,7 +234,7 @@ def folder_jobs(folder: Path, targets: list[Path | None]) -> dict[Path, list[Pat
         for path in folder.iterdir()
         if path.is_file()
         and not path.name.startswith(".")
-        and Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
+        and Image.registered_extensions().get(path.suffix.lower()) in FORMATS
     )
     if not photos:
         raise ValueError(f"there is no picture in the folder {folder}")

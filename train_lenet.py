@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
@@ -41,6 +42,7 @@ from training import (
     plot_curves,
     resumable,
     save_checkpoint,
+    save_weights,
     start_run,
     write_history,
     write_whole,
@@ -73,13 +75,17 @@ def load_mnist(root: Path, train: bool) -> tuple[Tensor, Tensor]:
     Uses the archives in ROOT/MNIST/raw, or downloads them. Raises RuntimeError, its message meant for the user.
     """
     raw = root / "MNIST" / "raw"
+    sizes = {raw / name: size for name, size in MNIST_SIZES.items()}
     try:
-        for name, size in MNIST_SIZES.items():
-            extracted = raw / name
-            if extracted.exists() and extracted.stat().st_size != size:
-                extracted.unlink()
-        with redirect_stdout(StringIO()):  # torchvision prints a page of URLs and what went wrong with each
-            dataset = MNIST(root, train=train, download=True)
+        if any(not path.exists() or path.stat().st_size != size for path, size in sizes.items()):
+            raw.mkdir(parents=True, exist_ok=True)
+            with FileLock(raw / ".lock"):  # another process may be extracting them: then wait until it is done
+                for path, size in sizes.items():
+                    if path.exists() and path.stat().st_size != size:
+                        path.unlink()
+                with redirect_stdout(StringIO()):  # torchvision prints a page of URLs and what went wrong with each
+                    MNIST(root, download=True)
+        dataset = MNIST(root, train=train)
     except (RuntimeError, OSError) as error:
         bad = [f"{raw / name} (MD5 {md5})" for name, md5 in MNIST.resources if not check_integrity(raw / name, md5)]
         if not bad:
@@ -316,7 +322,8 @@ def train(
         state = {
             "script": SCRIPT,
             "settings": settings,
-            "environment": environment(device),
+            # Of the run's beginning: whoever resumes it anywhere else is told, each time.
+            "environment": environment(device) if checkpoint is None else checkpoint["environment"],
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
@@ -369,7 +376,7 @@ def train(
     plot_curves(out / "curves.png", history, panels)
     plot_confusion(out / "confusion.png", labels, predictions)
     plot_mistakes(out / "mistakes.png", images, labels, scores)
-    save_checkpoint(out / "lenet.pth", model.state_dict())
+    save_weights(out / "lenet.pth", model)
     save(finished=True)
     correct = (predictions == labels).sum().item()
     print(f"{test_name.capitalize()} accuracy: {correct / len(labels):.2%} ({correct}/{len(labels)})")

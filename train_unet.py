@@ -14,9 +14,10 @@ CPU; the last ended with
 `--stages SIZE:EPOCHS[:BATCH],...` trains on small pictures first: they show the whole car, and cost little. SIZE is the
 short side in pixels.
 
-The photographs are split by car, never by photograph, for two views of one car are nearly one picture: some cars are
-kept to select the best weights on, as many again to report on, and the rest are trained on. The same photographs and
-`--seed` give the same split. With others, weights given by `--model` may have been trained on the cars reported on.
+The photographs are split by car, for two views of one car are nearly one picture: some cars are kept to select the best
+weights on, as many again to report on, and the rest are trained on. Kaggle's names say which car a photograph shows;
+photographs with other names are split one by one, so show each car once. The same photographs and `--seed` give the
+same split. With others, weights given by `--model` may have been trained on the cars reported on.
 
 A run's folder gets `best.pth` (the best weights, float32), `model.pth` (the same in float16, for `infer_unet.py`),
 `checkpoint.pth`, `history.csv`, `losses.csv`, `curves.png`, `scores.csv` and `worst.png` (the report cars).
@@ -48,7 +49,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from infer_unet import open_photograph, predict_mask
+from infer_unet import FORMATS, open_photograph, predict_mask
 from training import (
     environment,
     epoch_generator,
@@ -56,6 +57,7 @@ from training import (
     plot_curves,
     resumable,
     save_checkpoint,
+    save_weights,
     settle,
     start_run,
     write_history,
@@ -134,7 +136,7 @@ def pictures_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
     pictures: dict[str, Path] = {}
     faults = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or Image.registered_extensions().get(path.suffix.lower()) not in Image.OPEN:
+        if path.name.startswith(".") or Image.registered_extensions().get(path.suffix.lower()) not in FORMATS:
             continue  # what systems leave in folders, such as Thumbs.db
         first = pictures.setdefault(path.stem.removesuffix("_mask"), path)
         if first != path:
@@ -167,10 +169,10 @@ def read_mask(path: Path) -> np.ndarray:
     A mask of one value shows no car if it is black, else nothing but car. Raises ValueError if it cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             values = np.asarray(ImageOps.exif_transpose(image).convert("L"))
     except Image.UnidentifiedImageError:
-        raise ValueError(f"its mask {path} is not a picture that Pillow can open") from None
+        raise ValueError(f"its mask {path} is not a picture that Pillow can open safely") from None
     except Exception as error:  # Pillow's decoders raise almost anything for a damaged file
         raise ValueError(f"cannot read its mask {path}: {getattr(error, 'strerror', None) or error}") from None
     low, high = int(values.min()), int(values.max())
@@ -178,10 +180,21 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def car_of(pair: Pair) -> str:
-    """The car that a photograph CAR_VIEW shows; a photograph with another name is a car of its own."""
+    """The car that a photograph shows: CAR of Kaggle's CAR_VIEW, 12 hexadecimal digits and two decimal ones.
+
+    A photograph with any other name, such as a camera's IMG_0001, stands for itself.
+    """
     stem = pair[0].stem
-    match = re.fullmatch(r"(.+)_\d+", stem)
-    return match[1] if match else stem
+    return stem[:12] if re.fullmatch(r"[0-9a-f]{12}_\d\d", stem) else stem
+
+
+def how_split(pairs: list[Pair]) -> str:
+    """What `split_by_car` goes by in these photographs, as the end of a sentence."""
+    named = sum(car_of(pair) != pair[0].stem for pair in pairs)
+    if named == len(pairs):
+        return "split by car"
+    other = "split by photograph, for their names do not say which car they show"
+    return f"split by car where names say it ({named} photographs), else by photograph" if named else other
 
 
 def fingerprint(pairs: list[Pair]) -> str:
@@ -198,8 +211,8 @@ def split_by_car(pairs: list[Pair], val_cars: int, seed: int) -> tuple[list[Pair
     cars = sorted({car_of(pair) for pair in pairs})
     if len(cars) <= 2 * val_cars:
         raise ValueError(
-            f"keeping 2 x {val_cars} cars out leaves none of the {len(cars)} to train on (CAR_VIEW.jpg shows CAR): "
-            "choose a smaller --val-cars"
+            f"keeping 2 x {val_cars} cars out leaves none of the {len(cars)} to train on (photographs count as one "
+            "car where they are named as Kaggle's are, 0cdf5b5d0ce1_01.jpg to _16.jpg): choose a smaller --val-cars"
         )
     random.Random(seed).shuffle(cars)
     selection, report = set(cars[:val_cars]), set(cars[val_cars : 2 * val_cars])
@@ -359,8 +372,8 @@ def train_steps(
     net.train()
     device = next(net.parameters()).device
     for step, (images, masks) in enumerate(batches, start=first_step):
-        images = images.to(device, memory_format=torch.channels_last)
-        masks = masks.to(device)
+        images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
+        masks = masks.to(device, non_blocking=True)
         with bfloat16_where_fast(device):
             scores = net(images)
         loss = segmentation_loss(scores.float(), masks)
@@ -402,10 +415,6 @@ def plot_worst(path: Path, model: UNet, pairs: list[Pair], scores: list[dict[str
     figure.suptitle("The lowest Dice of the report cars; red: wrongly taken for car, blue: missed")
     with write_whole(path) as part:
         figure.savefig(part, dpi=150)
-
-
-def save_weights(path: Path, model: UNet, dtype: torch.dtype) -> None:
-    save_checkpoint(path, {name: value.to("cpu", dtype, copy=True) for name, value in model.state_dict().items()})
 
 
 def start_or_restore(
@@ -458,7 +467,7 @@ def train(
         state = {
             "script": SCRIPT,
             "settings": settings,
-            "environment": environment(device),
+            "environment": environment(device) if checkpoint is None else checkpoint["environment"],
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
@@ -519,7 +528,7 @@ def train(
             # Only weights that were trained at the last size are candidates: it is the size that they will be used at.
             if size == last_size and dice > best:
                 best = dice
-                save_weights(out / "best.pth", model, torch.float32)
+                save_weights(out / "best.pth", model)
         else:
             history.append({})  # only rank 0 keeps a history; the others count their epochs
         steps_done = 0
@@ -578,7 +587,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, settings included")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/unet-DATE-TIME)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load photographs (default: 0, none)")
+    parser.add_argument(
+        "--workers", type=int, help="processes that load photographs (default: none, on CUDA a core each, at most 8)"
+    )
     return parser.parse_args()
 
 
@@ -623,9 +634,20 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def check_fit(settings: dict[str, Any], pairs: list[Pair], ranks: int) -> None:
+def default_workers(device: torch.device) -> int:
+    """Processes that load photographs: reading and varying one at 576x864 takes a core longer than a GPU's step."""
+    if device.type != "cuda":
+        return 0  # there the network needs the cores
+    return max(1, min(8, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
+def check_fit(settings: dict[str, Any], pairs: list[Pair], extra: list[Pair], ranks: int) -> None:
     """Raises ValueError if these photographs and this number of processes do not fit the settings."""
-    training, _, _ = split_by_car(pairs, settings["val_cars"], settings["seed"])
+    training, selection, report = split_by_car(pairs, settings["val_cars"], settings["seed"])
+    known = sorted({car_of(pair) for pair in extra} & {car_of(pair) for pair in selection + report})
+    if known:
+        named = ", ".join(known[:3]) + (f" and {len(known) - 3} more" if len(known) > 3 else "")
+        raise ValueError(f"--extra shows cars that are kept out of the training, {named}: take them out of its folder")
     for _, _, batch_size in parse_stages(settings["stages"]):
         if batch_size % ranks:
             raise ValueError(f"a batch of {batch_size} cannot be shared equally by {ranks} processes")
@@ -642,12 +664,14 @@ def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[P
         given = given_settings(args)
         pairs = find_pairs(args.data)
         given["photographs"] = fingerprint(pairs)
+        extra = []
         if args.extra is not None:
-            given["extra_photographs"] = fingerprint(find_pairs(args.extra))
+            extra = find_pairs(args.extra)
+            given["extra_photographs"] = fingerprint(extra)
         if not args.resume:
-            check_fit(settle(given, DEFAULTS, None), pairs, ranks)  # before a folder is made
+            check_fit(settle(given, DEFAULTS, None), pairs, extra, ranks)  # before a folder is made
         out, settings, checkpoint = start_run(args.out, args.resume, SCRIPT, given, DEFAULTS, device)
-        check_fit(settings, pairs, ranks)
+        check_fit(settings, pairs, extra, ranks)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     return out, settings, checkpoint
@@ -696,11 +720,15 @@ def main() -> None:
         sys.exit(130)  # there is nothing yet to go on with
     warnings.filterwarnings("once", message="This DataLoader will create")  # more workers than cores: said every epoch
     if rank == 0:
-        print(f"Training on {len(training)} photographs, selecting on {len(selection)}, reporting on {len(report)}")
+        print(
+            f"Training on {len(training)} photographs, selecting on {len(selection)}, reporting on {len(report)}: "
+            f"{how_split(pairs)}"
+        )
         print(f"Using device {device}, writing to {out}", flush=True)
     try:
         with resumable(out) if rank == 0 else contextlib.nullcontext():
-            train(settings, checkpoint, (training, selection, report), device, args.workers, out)
+            workers = default_workers(device) if args.workers is None else args.workers
+            train(settings, checkpoint, (training, selection, report), device, workers, out)
     except (KeyboardInterrupt, FloatingPointError):
         sys.exit(1)  # of another rank than 0, which says why
     except ValueError as error:  # a photograph that was whole when it was checked; a worker puts its traceback first

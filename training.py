@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -52,6 +53,7 @@ def environment(device: torch.device) -> dict[str, str]:
         "machine": f"{platform.system()} {platform.machine()} {capability}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": str(torch.get_num_threads()),
+        "processes": os.environ.get("WORLD_SIZE", "1"),
         "torch": str(torch.__version__),
     }
 
@@ -108,6 +110,11 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
         part.write_bytes(buffer.getbuffer())
 
 
+def save_weights(path: Path, model: torch.nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    """Writes `model`'s weights as numbers of `dtype` on the CPU, so that any machine can read them."""
+    save_checkpoint(path, {name: value.to("cpu", dtype, copy=True) for name, value in model.state_dict().items()})
+
+
 def load_checkpoint(path: Path, script: str) -> dict[str, Any] | None:
     """The checkpoint of `script` in `path`, or None where there is none yet."""
     if not path.exists():
@@ -160,9 +167,36 @@ def start_run(
 def warn_of_other_environment(checkpoint: dict[str, Any], device: torch.device) -> None:
     """Says on standard error what will keep a resumed run from being exact; it goes on all the same."""
     here, there = environment(device), checkpoint["environment"]
-    differ = [f"{name} {here[name]} (the run began on {there[name]})" for name in here if here[name] != there[name]]
+    differ = [
+        f"{name} {value} (the run began on {there[name]})"
+        for name, value in here.items()
+        if value != there.get(name, value)
+    ]
     if differ:
         print(f"warning: the result will not be exact to the bit: {', '.join(differ)}", file=sys.stderr)
+
+
+def python() -> str:
+    """The interpreter that runs this, as it can be typed here: relative where it lies below the working folder."""
+    with contextlib.suppress(ValueError):
+        return str(Path(sys.executable).relative_to(Path.cwd()))
+    return sys.executable
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other processes that train out of `folder` while the block runs; ends the command if one is in it."""
+    lock = FileLock(folder / ".lock")  # the system frees it when its process ends, in whatever way
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        sys.exit(f"error: another training is at work in {folder}: wait until it ends, or choose another --out")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def quote_for_powershell(words: list[str]) -> str:
@@ -172,17 +206,21 @@ def quote_for_powershell(words: list[str]) -> str:
 
 @contextlib.contextmanager
 def resumable(out: Path) -> Iterator[None]:
-    """Turns Ctrl-C, a loss that is no number, and a file that cannot be written into one line and an exit status."""
+    """Turns Ctrl-C, a loss that is no number, and a file that cannot be written into one line and an exit status.
+
+    Meanwhile no other process can train in `out`.
+    """
     try:
-        yield
+        with alone_in(out):
+            yield
     except KeyboardInterrupt:
         words = [word for word in sys.argv if word != "--resume"]
         if not any(word == "--out" or word.startswith("--out=") for word in words):
             words += ["--out", str(out)]
         join = quote_for_powershell if os.name == "nt" else shlex.join
         processes = os.environ.get("LOCAL_WORLD_SIZE")
-        launcher = f"torchrun --nproc-per-node={processes}" if processes else "python"
-        print(f"\nStopped. To go on: {launcher} {join([*words, '--resume'])}", file=sys.stderr)
+        launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"] if processes else []
+        print(f"\nStopped. To go on: {join([python(), *launcher, *words, '--resume'])}", file=sys.stderr)
         sys.exit(130)
     except (FloatingPointError, OSError) as error:
         message = getattr(error, "strerror", None) or error

@@ -94,7 +94,9 @@ class UNet(nn.Module):
         """Scores before the sigmoid.
 
         [B, in_channels, H, W], H and W at least 16 -> [B, out_channels, 16 * (H // 16), 16 * (W // 16)]: each
-        down_sample rounds down, so the output covers the middle of the input when H or W is no multiple of 16.
+        down_sample rounds down. When H or W is no multiple of 16, the last skip is cropped at its centre, so the output
+        lies over the middle of the input; but the deep path starts at row and column 0, and the maps that are joined
+        are some pixels apart. Pad the input, as `infer_unet.py` does, and nothing is cropped.
         """
         skip1 = self.down_conv1(x)  # [B, 64, H, W]
         skip2 = self.down_conv2(self.down_sample1(skip1))  # [B, 128, H/2, W/2]
@@ -195,6 +197,9 @@ def load_unet(path: Path | str, device: torch.device) -> UNet:
         if not value.is_floating_point() or value.is_meta or value.layout != torch.strided:
             held = "no values" if value.is_meta else f"{value.dtype} ({value.layout})"
             raise ValueError(f"{path}: {name} holds {held}, expected dense floating-point weights")
+        # `torch.zeros(1).expand(...)` is a few bytes in the file, and gigabytes as soon as it is converted.
+        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise ValueError(f"{path}: {name} holds fewer numbers than its shape {list(value.shape)} says")
         if not value.float().isfinite().all():
             raise ValueError(f"{path}: {name} holds NaN or infinity: its training diverged, use an earlier checkpoint")
 

@@ -58,7 +58,7 @@ def keep_what_was_read(weights: Path) -> None:
     """Writes what the network of `weights` reads in the 10,000 test digits, in their order, a hundred a line."""
     images, _ = load_mnist(ROOT / "data", train=False)
     model = LeNet5()
-    model.load_state_dict(torch.load(weights, weights_only=True))
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     read = "".join(map(str, model(images).argmax(dim=1).tolist()))
     with write_whole(READ) as part:
         part.write_text("".join(read[i : i + 100] + "\n" for i in range(0, len(read), 100)))

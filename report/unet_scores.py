@@ -58,7 +58,7 @@ def joined(runs: list[Path], name: str, counters: tuple[str, ...]) -> list[dict[
 
 
 def command_of(run: Path) -> str:
-    settings = torch.load(run / "checkpoint.pth", weights_only=True)["settings"]
+    settings = torch.load(run / "checkpoint.pth", map_location="cpu", weights_only=True)["settings"]
     given = {name: value for name, value in settings.items() if value is not None and "photographs" not in name}
     options = [f"--{name.replace('_', '-')} {value}" for name, value in given.items()]
     return " ".join(["python train_unet.py --data data/carvana", *options, f"--out runs/{run.name}"])

@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,6 +63,22 @@ def test_the_number_of_classes_can_be_chosen(images):
 )
 def test_the_stages_are_the_papers_with_its_parameter_counts(network, counts):
     assert {name: count_parameters(layer) for name, layer in network().named_children()} == counts
+
+
+def test_the_modern_networks_layers_can_be_changed_as_the_readme_invites_to(images):
+    changed = Path(lenet.__file__).read_text(encoding="utf-8")
+    for line in ("nn.Conv2d(1, 6, kernel_size=5, padding=2)", "nn.Conv2d(6, 16, kernel_size=5)"):
+        assert changed.count(line) == 1
+        changed = changed.replace(line, line.replace("6,", "8,", 1))
+    module: dict[str, object] = {"__name__": "changed"}
+    exec(compile(changed, "lenet.py", "exec"), module)
+    assert module["LeNet5"]()(images).shape == (5, 10)
+
+
+def test_a_changed_network_of_1998_is_refused(monkeypatch):
+    monkeypatch.setattr(lenet, "TABLE_I", ["012345"] * 16)
+    with pytest.raises(AssertionError):
+        LeNet5Original()
 
 
 @pytest.mark.parametrize(("network", "count"), [(LeNet5, 61_706), (LeNet5Original, 60_000)])
@@ -166,8 +183,14 @@ def test_the_originals_first_weights_fill_the_papers_range_and_stay_in_it():
 def test_the_first_weights_of_a_c3_map_have_the_fan_in_of_the_maps_that_it_sees(c3_map, seen):
     torch.manual_seed(0)
     before = sum(row[:c3_map].count("X") for row in TABLE_I)
-    largest = max(PartialConv2d().kernels[before : before + seen].abs().max().item() for _ in range(20))
-    assert 0.99 * 2.4 / (25 * seen) < largest <= 2.4 / (25 * seen) * (1 + 1e-6)
+    layers = [PartialConv2d() for _ in range(200)]
+    limit = 2.4 / (25 * seen)
+    for first in (
+        [layer.kernels[before : before + seen] for layer in layers],
+        [layer.bias[c3_map] for layer in layers],
+    ):
+        largest = max(weights.abs().max().item() for weights in first)
+        assert 0.97 * limit < largest <= limit * (1 + 1e-6)
 
 
 def test_the_original_loss_is_equation_9():

@@ -138,6 +138,18 @@ def test_what_torchvision_prints_about_its_mirrors_is_not_shown(archives, monkey
     assert capsys.readouterr() == ("", "")
 
 
+def test_processes_that_extract_mnist_at_once_all_get_it(archives, test_digits):
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(3) as pool:
+        for count, first in pool.map(first_labels, [archives] * 3):
+            assert (count, first) == (10_000, test_digits[1][:5].tolist())
+
+
+def first_labels(root: Path) -> tuple[int, list[int]]:
+    images, labels = load_mnist(root, train=False)
+    return len(images), labels[:5].tolist()
+
+
 def test_a_data_folder_that_is_a_file_is_an_error(archives, monkeypatch):
     (archives / "file").touch()
     assert str(archives / "file") in command_error(monkeypatch, "--data", archives / "file")
@@ -613,7 +625,7 @@ def test_ctrl_c_prints_a_command_that_ends_the_run_as_if_it_was_never_stopped(st
     error = (tmp_path / "error.txt").read_text()
     assert (process.exitcode, "Traceback" in error) == (130, False)
     command = shlex.split(error.splitlines()[-1].removeprefix("Stopped. To go on: "))
-    assert command[:2] == ["python", "train_lenet.py"]
+    assert command[1] == "train_lenet.py"
     assert "Going on with run after epoch" in run(tmp_path, *command[2:]).out
     assert result(tmp_path / "run") == result(whole[0])
 
@@ -654,6 +666,20 @@ def test_resuming_with_other_settings_lists_them_and_changes_nothing(run, halfwa
 def use_two_threads() -> None:
     draw_nothing()
     torch.set_num_threads(2)
+
+
+def die_with_two_threads(number: int) -> None:
+    use_two_threads()
+    die_before_file(number)
+
+
+@no_signals
+def test_each_resumption_elsewhere_warns_not_only_the_first(run, start, halfway):
+    die_in_the_second_epoch = functools.partial(die_with_two_threads, 5)
+    start(halfway, "--out", "run", "--resume", prepare=die_in_the_second_epoch).join()
+    assert len(rows(halfway / "run")) == 2
+    ended = run(halfway, "--out", "run", "--resume", prepare=use_two_threads)
+    assert re.search(r"^warning: .*threads 2 \(the run began on 1\)$", ended.error, re.MULTILINE)
 
 
 def test_resuming_with_another_thread_count_warns_and_goes_on(run, halfway):

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ from train_unet import (
     split_by_car,
 )
 from training import epoch_generator
-from unet import load_unet
+from unet import UNet, load_unet
 
 ROOT = Path(__file__).resolve().parent.parent
 EYE, ONES, ZEROS = torch.eye(3), torch.ones(3, 3), torch.zeros(3, 3)
@@ -53,16 +54,16 @@ def draw(rng: np.random.Generator, width: int = 96, height: int = 64) -> tuple[I
     return Image.fromarray(picture.astype(np.uint8)), Image.fromarray(mask)
 
 
-def draw_cars(folder: Path, cars: int = 6, views: int = 2) -> Path:
-    """Drawn photographs in `folder`, as Kaggle lays them out."""
+def draw_cars(folder: Path, cars: int = 6, views: int = 2, prefix: str = "ca") -> Path:
+    """Drawn photographs in `folder`, as Kaggle lays them out and names them."""
     rng = np.random.default_rng(0)
     for name in ("train", "train_masks"):
         (folder / name).mkdir(parents=True)
     for car in range(cars):
         for view in range(1, views + 1):
             photo, mask = draw(rng)
-            photo.save(folder / "train" / f"car{car:02}_{view:02}.png")
-            mask.save(folder / "train_masks" / f"car{car:02}_{view:02}_mask.gif")
+            photo.save(folder / "train" / f"{prefix}{car:010}_{view:02}.png")
+            mask.save(folder / "train_masks" / f"{prefix}{car:010}_{view:02}_mask.gif")
     return folder
 
 
@@ -76,6 +77,12 @@ def data(tmp_path_factory) -> Path:
 def own_data(tmp_path) -> Path:
     """Three drawn cars, one view each, for a test that damages them."""
     return draw_cars(tmp_path / "data", cars=3, views=1)
+
+
+@pytest.fixture
+def extra(tmp_path) -> Path:
+    """Three drawn cars more, one view each."""
+    return draw_cars(tmp_path / "extra", cars=3, views=1, prefix="ec")
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -161,7 +168,7 @@ def test_the_dice_in_the_loss_is_each_pictures_own():
 def test_photographs_and_masks_are_found_in_kaggles_layout(data):
     pairs = find_pairs(data)
     assert len(pairs) == 12
-    assert [path.name for path in pairs[0]] == ["car00_01.png", "car00_01_mask.gif"]
+    assert [path.name for path in pairs[0]] == ["ca0000000000_01.png", "ca0000000000_01_mask.gif"]
 
 
 @pytest.mark.parametrize("mask_name", ["a.png", "a_mask.png"])
@@ -205,45 +212,45 @@ def test_empty_folders_are_refused(tmp_path):
 
 
 def no_mask(data: Path) -> None:
-    (data / "train_masks" / "car01_01_mask.gif").unlink()
+    (data / "train_masks" / "ca0000000001_01_mask.gif").unlink()
 
 
 def no_photograph(data: Path) -> None:
-    (data / "train" / "car01_01.png").unlink()
+    (data / "train" / "ca0000000001_01.png").unlink()
 
 
 def other_size(data: Path) -> None:
-    Image.new("L", (90, 64)).save(data / "train_masks" / "car01_01_mask.gif")
+    Image.new("L", (90, 64)).save(data / "train_masks" / "ca0000000001_01_mask.gif")
 
 
 def truncated_photograph(data: Path) -> None:
-    photo = data / "train" / "car01_01.png"
+    photo = data / "train" / "ca0000000001_01.png"
     photo.write_bytes(photo.read_bytes()[:5000])
 
 
 def truncated_mask(data: Path) -> None:
-    mask = data / "train_masks" / "car01_01_mask.gif"
+    mask = data / "train_masks" / "ca0000000001_01_mask.gif"
     mask.write_bytes(mask.read_bytes()[:-100])
 
 
 def text_as_mask(data: Path) -> None:
-    (data / "train_masks" / "car01_01_mask.gif").write_text("no picture")
+    (data / "train_masks" / "ca0000000001_01_mask.gif").write_text("no picture")
 
 
 def two_masks(data: Path) -> None:
-    Image.new("L", (96, 64)).save(data / "train_masks" / "car01_01_mask.png")
+    Image.new("L", (96, 64)).save(data / "train_masks" / "ca0000000001_01_mask.png")
 
 
 @pytest.mark.parametrize(
     ("damage", "fault"),
     [
-        (no_mask, "car01_01.png: no mask in .*train_masks"),
-        (no_photograph, "car01_01_mask.gif: no photograph in .*train"),
-        (other_size, "car01_01.png: 96x64 pixels, but its mask has 90x64"),
-        (truncated_photograph, "car01_01.png: cannot read .*car01_01.png"),
-        (truncated_mask, "car01_01.png: cannot read its mask .*car01_01_mask.gif"),
-        (text_as_mask, "car01_01.png: its mask .*car01_01_mask.gif is not a picture"),
-        (two_masks, "car01_01_mask.png: a second picture beside .*car01_01_mask.gif"),
+        (no_mask, "ca0000000001_01.png: no mask in .*train_masks"),
+        (no_photograph, "ca0000000001_01_mask.gif: no photograph in .*train"),
+        (other_size, "ca0000000001_01.png: 96x64 pixels, but its mask has 90x64"),
+        (truncated_photograph, "ca0000000001_01.png: cannot read .*ca0000000001_01.png"),
+        (truncated_mask, "ca0000000001_01.png: cannot read its mask .*ca0000000001_01_mask.gif"),
+        (text_as_mask, "ca0000000001_01.png: its mask .*ca0000000001_01_mask.gif is not a picture"),
+        (two_masks, "ca0000000001_01_mask.png: a second picture beside .*ca0000000001_01_mask.gif"),
     ],
 )
 def test_a_pair_that_cannot_be_used_is_named_with_its_fault(own_data, damage, fault):
@@ -253,12 +260,16 @@ def test_a_pair_that_cannot_be_used_is_named_with_its_fault(own_data, damage, fa
 
 
 def test_all_faults_are_told_at_once(own_data):
-    (own_data / "train_masks" / "car00_01_mask.gif").unlink()
+    (own_data / "train_masks" / "ca0000000000_01_mask.gif").unlink()
     other_size(own_data)
-    (own_data / "train" / "car02_01.png").write_text("no picture")
+    (own_data / "train" / "ca0000000002_01.png").write_text("no picture")
     with pytest.raises(ValueError) as faults:
         find_pairs(own_data)
-    assert re.findall(r"\n  (\w+)\.png:", str(faults.value)) == ["car00_01", "car01_01", "car02_01"]
+    assert re.findall(r"\n  (\w+)\.png:", str(faults.value)) == [
+        "ca0000000000_01",
+        "ca0000000001_01",
+        "ca0000000002_01",
+    ]
 
 
 def masks_of_every_kind() -> dict[str, Image.Image]:
@@ -301,7 +312,7 @@ def test_a_mask_of_one_value_is_all_car_unless_it_is_black(tmp_path, value, car)
 
 
 def test_a_photograph_that_lies_on_its_side_is_turned_before_its_mask_is_compared(own_data):
-    photo = own_data / "train" / "car01_01.png"
+    photo = own_data / "train" / "ca0000000001_01.png"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(photo, exif=exif)
@@ -309,7 +320,7 @@ def test_a_photograph_that_lies_on_its_side_is_turned_before_its_mask_is_compare
 
 
 def test_a_grey_photograph_is_made_coloured(own_data):
-    photo = own_data / "train" / "car01_01.png"
+    photo = own_data / "train" / "ca0000000001_01.png"
     Image.open(photo).convert("L").save(photo)
     assert load_sample(find_pairs(own_data)[1], 32, 48).shape == (4, 32, 48)
 
@@ -317,9 +328,45 @@ def test_a_grey_photograph_is_made_coloured(own_data):
 # The split
 
 
+def renamed(data: Path, folder: Path, count: int) -> Path:
+    """A copy of `data` in `folder` whose first `count` photographs have a camera's names."""
+    shutil.copytree(data, folder)
+    for number, (photo, mask) in enumerate(find_pairs(folder)[:count]):
+        photo.rename(photo.with_stem(f"IMG_{number:04}"))
+        mask.rename(mask.with_stem(f"IMG_{number:04}_mask"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "split by car"),
+        (12, "split by photograph, for their names do not say which car they show"),
+        (4, "split by car where names say it (8 photographs), else by photograph"),
+    ],
+)
+def test_a_run_says_first_how_the_photographs_are_split(data, tmp_path, monkeypatch, capsys, count, said):
+    own = renamed(data, tmp_path / "own", count)
+    monkeypatch.setattr(train_unet, "train", lambda *_: None)
+    run_main(monkeypatch, "--data", own, "--out", tmp_path / "run", *SMALL)
+    assert re.fullmatch(rf"Training on \d+ .*: {re.escape(said)}", capsys.readouterr().out.splitlines()[0])
+
+
+def test_a_cameras_photographs_are_split_one_by_one(data, tmp_path):
+    pairs = find_pairs(renamed(data, tmp_path / "own", 12))
+    assert [len(part) for part in split_by_car(pairs, 3, seed=0)] == [6, 3, 3]
+
+
 @pytest.mark.parametrize(
     ("name", "car"),
-    [("0cdf5b5d0ce1_01.jpg", "0cdf5b5d0ce1"), ("my_car_12.jpg", "my_car"), ("garage.jpg", "garage"), ("7.png", "7")],
+    [
+        ("0cdf5b5d0ce1_01.jpg", "0cdf5b5d0ce1"),
+        ("0cdf5b5d0ce1_1.jpg", "0cdf5b5d0ce1_1"),
+        ("my_car_12.jpg", "my_car_12"),
+        ("IMG_0001.jpg", "IMG_0001"),
+        ("20240101_120000.jpg", "20240101_120000"),
+        ("garage.jpg", "garage"),
+    ],
 )
 def test_a_photographs_name_says_which_car_it_shows(name, car):
     assert car_of((Path(name), Path("mask.gif"))) == car
@@ -476,7 +523,9 @@ def test_a_setting_that_cannot_be_is_refused_before_anything_is_written(data, tm
 
 def test_damaged_photographs_are_told_before_anything_is_written(own_data, tmp_path, monkeypatch):
     no_mask(own_data)
-    assert "car01_01.png: no mask" in error_of(monkeypatch, "--data", own_data, "--out", tmp_path / "run", *SMALL)
+    assert "ca0000000001_01.png: no mask" in error_of(
+        monkeypatch, "--data", own_data, "--out", tmp_path / "run", *SMALL
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -498,7 +547,7 @@ def test_training_lowers_the_loss(finished_run):
 
 def test_a_run_says_what_it_does(finished_run):
     lines = finished_run[1].splitlines()
-    assert lines[0] == "Training on 8 photographs, selecting on 2, reporting on 2"
+    assert lines[0] == "Training on 8 photographs, selecting on 2, reporting on 2: split by car"
     assert lines[1] == f"Using device cpu, writing to {finished_run[0]}"
     for epoch, line in enumerate(lines[2:10], start=1):
         shape = "32x48" if epoch <= 5 else "48x80"
@@ -599,37 +648,45 @@ def test_the_figures_can_be_opened(finished_run, name):
     assert min(open_photograph(finished_run[0] / name).size) > 300
 
 
-def test_extra_pictures_are_trained_on_and_nothing_else(data, own_data, tmp_path, monkeypatch, capsys):
+def test_extra_pictures_are_trained_on_and_nothing_else(data, extra, tmp_path, monkeypatch, capsys):
     load, shown = train_unet.load_sample, set()
     monkeypatch.setattr(train_unet, "load_sample", lambda pair, *size: shown.add(pair[0]) or load(pair, *size))
     monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": 0.5, "jaccard": 0.4}])
     monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
-    words = ["--data", data, "--extra", own_data, "--out", tmp_path / "run", *SMALL, "--stages", "32:1:8"]
+    words = ["--data", data, "--extra", extra, "--out", tmp_path / "run", *SMALL, "--stages", "32:1:8"]
     run_main(monkeypatch, *words)
-    assert "Training on 11 photographs, selecting on 2, reporting on 2\n" in capsys.readouterr().out
+    assert "Training on 11 photographs, selecting on 2, reporting on 2: split by car\n" in capsys.readouterr().out
     training, _, _ = split_by_car(find_pairs(data), 1, DEFAULTS["seed"])
-    assert shown == {photo for photo, _ in training + find_pairs(own_data)}
+    assert shown == {photo for photo, _ in training + find_pairs(extra)}
 
 
 @pytest.mark.parametrize("repeated", [True, False])
-def test_a_run_does_not_go_on_with_other_extra_pictures(data, own_data, tmp_path, monkeypatch, repeated):
+def test_a_run_does_not_go_on_with_other_extra_pictures(data, extra, tmp_path, monkeypatch, repeated):
     def ctrl_c(*_):
         raise KeyboardInterrupt
 
     words = ["--data", data, "--out", tmp_path / "run", "--resume"]
     with monkeypatch.context() as context, pytest.raises(SystemExit):
         context.setattr(train_unet, "report_on", ctrl_c)
-        run_main(context, *words, "--extra", own_data, *SMALL, "--stages", "32:1:8")
-    for path in own_data.glob("*/car00_*"):
+        run_main(context, *words, "--extra", extra, *SMALL, "--stages", "32:1:8")
+    for path in extra.glob("*/ec0000000000_*"):
         path.unlink()
-    error = error_of(monkeypatch, *words, *(["--extra", own_data] if repeated else []))
-    assert ("extra_photographs 2 with" if repeated else f"the pictures in {own_data} are not those") in error
+    error = error_of(monkeypatch, *words, *(["--extra", extra] if repeated else []))
+    assert ("extra_photographs 2 with" if repeated else f"the pictures in {extra} are not those") in error
 
 
-def test_a_fault_in_the_extra_pictures_is_told_before_anything_is_written(data, own_data, tmp_path, monkeypatch):
-    no_mask(own_data)
-    error = error_of(monkeypatch, "--data", data, "--extra", own_data, "--out", tmp_path / "run", *SMALL)
-    assert "car01_01.png: no mask" in error
+def test_a_fault_in_the_extra_pictures_is_told_before_anything_is_written(data, extra, tmp_path, monkeypatch):
+    (extra / "train_masks" / "ec0000000001_01_mask.gif").unlink()
+    error = error_of(monkeypatch, "--data", data, "--extra", extra, "--out", tmp_path / "run", *SMALL)
+    assert "ec0000000001_01.png: no mask" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_extra_pictures_of_cars_that_are_reported_on_are_refused_and_named(data, tmp_path, monkeypatch):
+    error = error_of(monkeypatch, "--data", data, "--extra", data, "--out", tmp_path / "run", *SMALL)
+    _, selection, report = split_by_car(find_pairs(data), 1, DEFAULTS["seed"])
+    cars = sorted({car_of(pair) for pair in selection + report})
+    assert f"--extra shows cars that are kept out of the training, {', '.join(cars)}:" in error
     assert not (tmp_path / "run").exists()
 
 
@@ -700,8 +757,8 @@ def test_a_run_does_not_go_on_with_other_photographs(finished_run, own_data, mon
 def test_a_run_does_not_go_on_with_as_many_photographs_of_other_cars(data, finished_run, tmp_path, monkeypatch):
     """Their split is another: what is reported on might have been trained on."""
     other = draw_cars(tmp_path / "data")
-    for path in list(other.glob("*/car00_*")):
-        path.rename(path.with_name(path.name.replace("car00", "car09")))
+    for path in list(other.glob("*/ca0000000000_*")):
+        path.rename(path.with_name(path.name.replace("ca0000000000", "ca0000000009")))
     assert "photographs 12 with" in error_of(monkeypatch, "--data", other, "--out", finished_run[0], "--resume")
 
 
@@ -716,6 +773,53 @@ def test_a_checkpoint_of_the_lenet_is_refused(data, tmp_path, monkeypatch):
     torch.save({"script": "train_lenet.py", "settings": {}}, tmp_path / "checkpoint.pth")
     error = error_of(monkeypatch, "--data", data, "--out", tmp_path, "--resume")
     assert "checkpoint.pth is not a checkpoint of train_unet.py" in error
+
+
+def test_one_odd_batch_moves_the_weights_by_a_gradient_of_norm_1_at_most():
+    torch.manual_seed(0)
+    model = UNet(3, 1, 2)
+    before = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    batch = 1000 * torch.rand(2, 3, 32, 32), torch.randint(2, (2, 1, 32, 32)).float()
+    list(train_unet.train_steps(model, [batch], optimizer, scheduler))
+    moved = (torch.nn.utils.parameters_to_vector(model.parameters()) - before).norm()
+    assert 0.9 < moved < 1.01
+
+
+def start(steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    settings = {"seed": 0, "base_channels": 2, "model": None, "lr": 0.003}
+    return train_unet.start_or_restore(settings, None, steps, torch.device("cpu"))[1:]
+
+
+def test_the_weights_decay_as_the_report_says():
+    assert [group["weight_decay"] for group in start(100)[0].param_groups] == [0.01]
+
+
+def test_the_learning_rate_rises_in_the_first_twentieth_of_the_steps_and_then_falls():
+    optimizer, scheduler = start(100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates.index(max(rates)) == 4 and max(rates) == pytest.approx(0.003)
+    assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
+
+
+@pytest.mark.parametrize("has_tiles", [True, False])
+def test_a_cpu_trains_in_bfloat16_if_it_has_amx_tiles(monkeypatch, has_tiles):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_tiles}, raising=False)
+    with train_unet.bfloat16_where_fast(torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu") == has_tiles
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if has_tiles else torch.float32)
+
+
+@pytest.mark.parametrize(("device", "processes", "workers"), [("cpu", 1, 0), ("cuda", 1, 8), ("cuda", 4, 3)])
+def test_a_gpu_gets_processes_that_load_its_photographs(monkeypatch, device, processes, workers):
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert train_unet.default_workers(torch.device(device)) == workers
 
 
 def test_a_loss_that_is_no_number_stops_at_once_and_says_where(data, tmp_path, monkeypatch):
@@ -838,10 +942,10 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(data, tmp_path, monkeypatch, ca
         _, errors = process.communicate(timeout=200)
     assert process.returncode == 130
     (out,) = tmp_path.glob("runs/*")
-    again = re.search("^Stopped. To go on: python (.+)$", errors, re.MULTILINE)[1]
+    again = re.search("^Stopped. To go on: (.+)$", errors, re.MULTILINE)[1]
     assert again.endswith(f"--out {out.relative_to(tmp_path)} --resume")
     monkeypatch.chdir(tmp_path)
-    run_main(monkeypatch, *shlex.split(again)[1:])  # the first is the driver's "-c"
+    run_main(monkeypatch, *shlex.split(again)[2:])  # the interpreter, and the driver's "-c"
     said = capsys.readouterr().out
     assert said.startswith(f"Going on with {out.relative_to(tmp_path)} after epoch ")
     assert "Report cars: " in said
@@ -889,7 +993,7 @@ def test_only_one_of_two_processes_speaks(run_of_two):
 
 def test_two_processes_both_end_when_the_run_is_finished(run_of_two, data):
     out, _ = run_of_two
-    done = torchrun(ROOT / "train_unet.py", "--data", data, "--out", out, "--resume")
+    done = torchrun(ROOT / "train_unet.py", "--data", data, "--out", out, "--device", "cpu", "--resume")
     assert done.returncode == 0
     assert done.stdout == f"{out} is finished: all its 8 epochs are done. Nothing to do.\n"
 
@@ -921,12 +1025,12 @@ def test_an_error_is_told_once_however_long_the_first_process_needs_to_find_it(o
     done = torchrun(tmp_path / "driver.py", "--data", own_data, "--device", "cpu", "--out", tmp_path / "run")
     assert done.returncode == 1
     assert len(re.findall("^error: 1 fault in the pictures", done.stderr, re.MULTILINE)) == 1
-    assert "car01_01.png: no mask in" in done.stderr
+    assert "ca0000000001_01.png: no mask in" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
 def test_an_odd_batch_is_not_shared_by_two_processes(data):
     settings = {**DEFAULTS, "val_cars": 1, "stages": "32:1:3"}
-    train_unet.check_fit(settings, find_pairs(data), ranks=1)
+    train_unet.check_fit(settings, find_pairs(data), [], ranks=1)
     with pytest.raises(ValueError, match="^a batch of 3 cannot be shared equally by 2 processes$"):
-        train_unet.check_fit(settings, find_pairs(data), ranks=2)
+        train_unet.check_fit(settings, find_pairs(data), [], ranks=2)

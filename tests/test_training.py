@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from training import (
     plot_curves,
     resumable,
     save_checkpoint,
+    save_weights,
     settle,
     warn_of_other_environment,
     write_history,
@@ -28,6 +30,11 @@ from training import (
 )
 
 DEFAULTS = {"epochs": 10, "seed": 0}
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def error_of(function, *arguments) -> str:
@@ -160,6 +167,32 @@ def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path, monkeypatch):
     assert "Permission denied" in error_of(open_run, tmp_path, "lenet", False)
 
 
+def claims_cuda(monkeypatch, tensor: torch.Tensor) -> None:
+    """Lets `torch.save` believe that `tensor`'s own numbers, though not a copy of them, lie on the first GPU."""
+    tag, own = torch.serialization.location_tag, tensor.untyped_storage().data_ptr()
+    monkeypatch.setattr(
+        torch.serialization, "location_tag", lambda storage: "cuda:0" if storage.data_ptr() == own else tag(storage)
+    )
+
+
+def test_a_checkpoint_from_a_gpu_can_be_read_without_one(tmp_path, monkeypatch):
+    weight = torch.arange(3.0)
+    claims_cuda(monkeypatch, weight)
+    save_checkpoint(tmp_path / "checkpoint.pth", {"script": "a.py", "weight": weight})
+    assert load_checkpoint(tmp_path / "checkpoint.pth", "a.py")["weight"].device == torch.device("cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine can read weights of a GPU")
+def test_weights_are_saved_so_that_a_machine_without_a_gpu_reads_them_as_they_are(tmp_path, monkeypatch):
+    model = torch.nn.Linear(3, 1, bias=False)
+    claims_cuda(monkeypatch, model.weight)
+    torch.save(model.state_dict(), tmp_path / "claims.pth")
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "claims.pth", weights_only=True)
+    save_weights(tmp_path / "weights.pth", model)
+    assert torch.equal(torch.load(tmp_path / "weights.pth", weights_only=True)["weight"], model.weight)
+
+
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):
     save_checkpoint(tmp_path / "checkpoint.pth", {"script": "a.py", "model": {"weight": torch.arange(3.0)}})
     checkpoint = load_checkpoint(tmp_path / "checkpoint.pth", "a.py")
@@ -226,7 +259,7 @@ def test_the_same_environment_needs_no_warning(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["machine", "device", "threads", "torch"])
+@pytest.mark.parametrize("name", ["machine", "device", "threads", "processes", "torch"])
 def test_another_environment_is_warned_of_by_name(capsys, name):
     cpu = torch.device("cpu")
     warn_of_other_environment({"environment": {**environment(cpu), name: "another"}}, cpu)
@@ -250,7 +283,37 @@ def test_ctrl_c_prints_the_command_that_goes_on(monkeypatch, capsys, typed, prin
         raise KeyboardInterrupt
     last = capsys.readouterr().err.splitlines()[-1]
     assert stop.value.code == 130
-    assert shlex.split(last.removeprefix("Stopped. To go on: ")) == ["python", "train.py", *printed]
+    assert shlex.split(last.removeprefix("Stopped. To go on: "))[1:] == ["train.py", *printed]
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "printed"),
+    [("{here}/.venv/bin/python", ".venv/bin/python"), ("/other/bin/python", "/other/bin/python")],
+    ids=["below the working folder", "elsewhere"],
+)
+@pytest.mark.skipif(os.name == "nt", reason="Windows writes its paths in another way")
+def test_the_command_that_goes_on_begins_with_the_interpreter_that_runs(monkeypatch, capsys, interpreter, printed):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(sys, "executable", interpreter.format(here=Path.cwd()))
+    with pytest.raises(SystemExit), resumable(Path("runs/1")):
+        raise KeyboardInterrupt
+    assert f"To go on: {printed} train.py --out" in capsys.readouterr().err
+
+
+def test_the_command_that_goes_on_with_two_processes_starts_two(monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit), resumable(Path("runs/1")):
+        raise KeyboardInterrupt
+    assert "python -m torch.distributed.run --nproc-per-node=2 train.py --out" in capsys.readouterr().err
+
+
+def test_a_second_process_in_the_folder_of_a_run_is_told_of_the_first(tmp_path):
+    with resumable(tmp_path):
+        assert f"another training is at work in {tmp_path}" in error_of(resumable(tmp_path).__enter__)
+    with resumable(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

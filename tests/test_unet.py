@@ -343,6 +343,17 @@ def test_milesials_network_is_recognised_by_its_names(tmp_path, prefix):
     assert "milesial/Pytorch-UNet" in message_of_loading(tmp_path / "model.pth")
 
 
+def test_a_tensor_that_repeats_a_few_stored_numbers_is_refused(tmp_path):
+    """Converted to float32, a file of some kilobytes would fill the memory."""
+    torch.save(
+        {**coursework_checkpoint(64), "middle_conv.2.weight": torch.zeros(1).expand(1024, 1024, 3, 3)},
+        tmp_path / "model.pth",
+    )
+    assert "middle_conv.2.weight holds fewer numbers than its shape [1024, 1024, 3, 3]" in message_of_loading(
+        tmp_path / "model.pth"
+    )
+
+
 @pytest.mark.parametrize(
     ("bias", "said"),
     [
