@@ -1,7 +1,7 @@
 """The runs of `train_lenet.py` that the report speaks of, each resumed where it was stopped.
 
     python -m report.lenet_runs recipe     how the defaults were chosen, on digits kept back from the training set
-    python -m report.lenet_runs results    five seeds of the defaults, one of the network of 1998, on the test set
+    python -m report.lenet_runs results    five seeds of both networks with the defaults, on the test set
 
 Writes the history of every run to report/results/lenet/NAME.csv, with the command in report/results/lenet/commands.csv.
 """
@@ -22,15 +22,19 @@ RUNS = {
         "recipe-modern-128-0.006": "--validate --batch-size 128 --lr 0.006",
         "recipe-modern-128-0.012": "--validate --batch-size 128 --lr 0.012",
         "recipe-modern-256-0.012": "--validate --batch-size 256 --lr 0.012",
+        "recipe-modern-256-0.024": "--validate --batch-size 256 --lr 0.024",
+        "recipe-modern-512-0.012": "--validate --batch-size 512 --lr 0.012",
+        "recipe-modern-512-0.024": "--validate --batch-size 512 --lr 0.024",
         "recipe-modern-256-0.012-short": "--validate --epochs 3 --batch-size 256 --lr 0.012",
         "recipe-modern-plain": "--validate --batch-size 128 --lr 0.006 --no-augment",
         "recipe-original-0.006": "--validate --model original --epochs 5 --batch-size 256 --lr 0.006",
         "recipe-original-0.012": "--validate --model original --epochs 5 --batch-size 256 --lr 0.012",
+        "recipe-original-0.024": "--validate --model original --epochs 5 --batch-size 256 --lr 0.024",
     },
     "results": {
         **{f"modern-seed{seed}": f"--epochs 10 --seed {seed}" for seed in range(5)},
         "modern-short": "--epochs 3",
-        "original-seed0": "--model original --epochs 20",
+        **{f"original-seed{seed}": f"--model original --epochs 20 --seed {seed}" for seed in range(5)},
     },
 }
 
