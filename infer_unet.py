@@ -30,7 +30,6 @@ import argparse
 import io
 import os
 import sys
-import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -38,72 +37,19 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter
 from torch.nn import functional as F
 from torchvision.transforms.functional import resize, to_tensor
 from tqdm import tqdm
 
+from carvana import is_picture, open_photograph
 from training import pick_device, write_whole
 from unet import UNet, load_unet
 
 MAX_ASPECT = 4  # of the network's input; Carvana's is 1.5
 TINT = (255, 0, 70)
 LOSSLESS = {"PNG", "BMP", "TIFF"}
-Image.init()
-# Pillow would tell a file's format from its content, and start Ghostscript for an EPS that is called .jpg.
-FORMATS = [
-    name
-    for name in ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-    if name in Image.OPEN
-]
-# Pillow warns of a damaged EXIF (the picture can be read all the same), and of sizes that `open_photograph` refuses.
-# Set here, once: `warnings.catch_warnings` is not safe in threads, and pictures are read in several.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 ICONS = {"ICO", "ICNS"}  # formats that have sizes of their own
-
-
-def open_photograph(path: Path) -> Image.Image:
-    """The picture at `path` as 8-bit RGB, upright; the first frame of an animated one.
-
-    Raises ValueError, its message meant for the user, if there is no picture that can be read whole.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            # Pillow's lower limit, 89 million pixels: what is larger is more likely a bomb than a photograph, and would
-            # take gigabytes here.
-            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError
-            return to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise ValueError(f"there is no picture {path}") from None
-    except Image.UnidentifiedImageError:
-        raise ValueError(f"{path} is not a picture that Pillow can open safely") from None
-    except Image.DecompressionBombError:
-        limit = f"{Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
-        raise ValueError(f"{path} has more than {limit}: shrink it first") from None
-    except Exception as error:  # Pillow's decoders raise almost anything for a damaged file
-        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode of Pillow's as 8-bit RGB: wider greys scaled (Pillow would clip them), transparency laid on white."""
-    profile = image.info.get("icc_profile") if image.mode == "RGB" else None
-    if image.mode[0] in "IF":  # 16 or 32 bits; such a file says nothing of its white, so take the lowest usual one
-        # One pixel that is no finite number would make all the others black or white.
-        floats = image.mode == "F"
-        wide = Image.fromarray(np.nan_to_num(np.asarray(image), posinf=0, neginf=0)) if floats else image.convert("I")
-        usual = (1, 255, 65535) if floats else (65535,)
-        high = wide.getextrema()[1]
-        scale = 255 / next((white for white in usual if high <= white), high)
-        image = wide.convert("F").point(lambda value: value * scale + 0.5).convert("L")
-    elif image.has_transparency_data:
-        # White is what a viewer shows behind a cut-out, and the colour of Carvana's studio; the hidden pixels are often
-        # black or garbage.
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    image.info = {"icc_profile": profile} if profile else {}  # no leftovers that would steer how the overlay is saved
-    return image
 
 
 def network_size(width: int, height: int, size: int) -> tuple[int, int]:
@@ -229,13 +175,7 @@ def folder_jobs(folder: Path, targets: list[Path | None]) -> dict[Path, list[Pat
 
     Raises ValueError if there is no picture or a target cannot serve, OSError if it cannot be made.
     """
-    photos = sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file()
-        and not path.name.startswith(".")
-        and Image.registered_extensions().get(path.suffix.lower()) in FORMATS
-    )
+    photos = sorted(path for path in folder.iterdir() if path.is_file() and is_picture(path))
     if not photos:
         raise ValueError(f"there is no picture in the folder {folder}")
     wanted = [target for target in targets if target is not None]

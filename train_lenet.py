@@ -14,15 +14,12 @@ Training accuracy is that of the distorted digits while the network still learne
 """
 
 import argparse
-import importlib.util
 import math
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,18 +32,7 @@ from torchvision.datasets.utils import check_integrity
 from tqdm import tqdm
 
 from lenet import LeNet5, LeNet5Original, original_loss
-from training import (
-    environment,
-    epoch_generator,
-    pick_device,
-    plot_curves,
-    resumable,
-    save_checkpoint,
-    save_weights,
-    start_run,
-    write_history,
-    write_whole,
-)
+from training import Run, add_run_arguments, epoch_generator, pick_device, save_weights, write_whole
 
 DEFAULTS = {
     "model": "modern",
@@ -66,7 +52,6 @@ MNIST_SIZES = {  # bytes of the four extracted files: torchvision does not notic
 }
 VALIDATION_DIGITS = 5000
 WEIGHT_DECAY = 0.01
-SCRIPT = "train_lenet.py"
 
 
 def load_mnist(root: Path, train: bool) -> tuple[Tensor, Tensor]:
@@ -258,18 +243,13 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, help=f"first weights, order, distortions (default: {DEFAULTS['seed']})")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of MNIST/raw (default: data)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/lenet-DATE-TIME)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, settings included")
     parser.add_argument(
         "--validate",
         action="store_true",
         default=None,
         help=f"train without the last {VALIDATION_DIGITS:,} digits and test on them, to choose settings",
     )
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="write TensorBoard logs too (pip install tensorboard)"
-    )
+    add_run_arguments(parser, "lenet")
     return parser.parse_args()
 
 
@@ -288,16 +268,9 @@ def make_network(name: str) -> tuple[nn.Module, Callable[[Tensor, Tensor], Tenso
     return (LeNet5(), F.cross_entropy) if name == "modern" else (LeNet5Original(), original_loss)
 
 
-def train(
-    settings: dict[str, Any],
-    checkpoint: dict[str, Any] | None,
-    train_set: tuple[Tensor, Tensor],
-    test_set: tuple[Tensor, Tensor],
-    device: torch.device,
-    out: Path,
-    writer: Any = None,
-) -> None:
-    """Trains from the first epoch, or from the one after `checkpoint`, and writes everything into `out`."""
+def train(run: Run, train_set: tuple[Tensor, Tensor], test_set: tuple[Tensor, Tensor], device: torch.device) -> None:
+    """Trains from the first epoch, or from the one after the run's checkpoint, and writes what came of it."""
+    settings = run.settings
     epochs, seed, batch_size = settings["epochs"], settings["seed"], settings["batch_size"]
     test_name = "validation" if settings["validate"] else "test"
     train_images, train_labels = (tensor.to(device) for tensor in train_set)
@@ -310,30 +283,9 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY, fused=True)
     steps = epochs * -(-len(train_images) // batch_size)
     scheduler = OneCycleLR(optimizer, max_lr=settings["lr"], total_steps=steps)
-    history = []
-    if checkpoint is not None:
-        model.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        scheduler.load_state_dict(checkpoint["scheduler"])
-        history = checkpoint["history"]
-        write_history(out / "history.csv", history)
+    run.restore(model=model, optimizer=optimizer, scheduler=scheduler)
 
-    def save(finished: bool = False) -> None:
-        state = {
-            "script": SCRIPT,
-            "settings": settings,
-            # Of the run's beginning: whoever resumes it anywhere else is told, each time.
-            "environment": environment(device) if checkpoint is None else checkpoint["environment"],
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
-            "history": history,
-            "finished": finished,
-        }
-        save_checkpoint(out / "checkpoint.pth", state)
-
-    for epoch in range(len(history) + 1, epochs + 1):
-        start = time.perf_counter()
+    for epoch in run.epochs(epochs):
         augment = random_affine if settings["augment"] else None
         batches = Batches(train_images, train_labels, batch_size, epoch_generator(seed, epoch), augment)
         train_loss, train_accuracy = train_epoch(model, batches, loss_function, optimizer, scheduler, epoch)
@@ -343,41 +295,26 @@ def train(
             raise FloatingPointError(
                 f"the loss became {test_loss} at epoch {epoch}, step {len(batches)} (its last), learning rate {lr:.3g}"
             )
-        seconds = time.perf_counter() - start
-        row = {
-            "epoch": epoch,
-            "train_loss": round(train_loss, 6),
-            "train_accuracy": round(train_accuracy, 6),
-            f"{test_name}_loss": round(test_loss, 6),
-            f"{test_name}_accuracy": round(test_accuracy, 6),
-            "seconds": round(seconds, 2),
-        }
-        history.append(row)
+        row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+        row = run.record({**row, f"{test_name}_loss": test_loss, f"{test_name}_accuracy": test_accuracy})
         print(
             f"epoch {epoch}/{epochs}: train loss {train_loss:.4f}, train accuracy {train_accuracy:.2%}, "
-            f"{test_name} accuracy {test_accuracy:.2%}, {seconds:.1f} s",
+            f"{test_name} accuracy {test_accuracy:.2%}, {row['seconds']:.1f} s",
             flush=True,
         )
-        save()
-        write_history(out / "history.csv", history)
-        if writer is not None:
-            for name in list(row)[1:-1]:
-                writer.add_scalar(name, row[name], epoch)
-            writer.flush()
 
     with torch.inference_mode():
         scores = torch.cat([model(images) for images, _ in test_batches]).cpu()
     images, labels = (tensor.cpu() for tensor in test_set)
     predictions = scores.argmax(dim=1)
-    panels = {
-        "Loss": {"training": "train_loss", test_name: f"{test_name}_loss"},
-        "Accuracy": {"training": "train_accuracy", test_name: f"{test_name}_accuracy"},
-    }
-    plot_curves(out / "curves.png", history, panels)
-    plot_confusion(out / "confusion.png", labels, predictions)
-    plot_mistakes(out / "mistakes.png", images, labels, scores)
-    save_weights(out / "lenet.pth", model)
-    save(finished=True)
+    plot_confusion(run.out / "confusion.png", labels, predictions)
+    plot_mistakes(run.out / "mistakes.png", images, labels, scores)
+    save_weights(run.out / "lenet.pth", model)
+    trained = "training, on distorted digits" if settings["augment"] else "training"
+    curves = {trained: "train", test_name: test_name}
+    loss = {label: [row[f"{name}_loss"] for row in run.history] for label, name in curves.items()}
+    error = {label: [100 - 100 * row[f"{name}_accuracy"] for row in run.history] for label, name in curves.items()}
+    run.finish({"Loss": loss, "Error, % of the digits": error})
     correct = (predictions == labels).sum().item()
     print(f"{test_name.capitalize()} accuracy: {correct / len(labels):.2%} ({correct}/{len(labels)})")
 
@@ -392,23 +329,15 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)  # MNIST may take its time to download, and there is nothing yet to go on with
-    if args.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        sys.exit("error: --tensorboard needs the package tensorboard: pip install tensorboard")
-    given = {name: getattr(args, name) for name in DEFAULTS}
-    out, settings, checkpoint = start_run(args.out, args.resume, SCRIPT, given, DEFAULTS, device)
-    settings["lr"] = settings["lr"] or LEARNING_RATES[settings["model"]]
-    if settings["validate"]:
+    run = Run("train_lenet.py", args, DEFAULTS, device)
+    run.settings["lr"] = run.settings["lr"] or LEARNING_RATES[run.settings["model"]]
+    if run.settings["validate"]:
         images, labels = train_set
         train_set = images[:-VALIDATION_DIGITS], labels[:-VALIDATION_DIGITS]
         test_set = images[-VALIDATION_DIGITS:], labels[-VALIDATION_DIGITS:]
-    print(f"Training on {device}, writing to {out}", flush=True)
-    with resumable(out):
-        writer = None
-        if args.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            writer = SummaryWriter(out, purge_step=len(checkpoint["history"]) + 1 if checkpoint else None)
-        train(settings, checkpoint, train_set, test_set, device, out, writer)
+    with run:
+        print(f"Training on {device}, writing to {run.out}", flush=True)
+        train(run, train_set, test_set, device)
 
 
 if __name__ == "__main__":

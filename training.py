@@ -1,14 +1,14 @@
-"""What every training script here shares around its loop: device, whole files, run folders, checkpoints, curves.
+"""What every training script here shares around its loop: the device, whole files, curves, and `Run`.
 
-The loop itself is not here: it is the lesson, and stands in `train_lenet.py` and `train_unet.py`.
-
-How a run survives: everything it needs to go on is in `checkpoint.pth`, which is replaced in one step, and each epoch
-draws its random numbers from a generator of its own, seeded by (seed, epoch). So there is no random state to lose, and
-a run that was killed and resumed ends with the same bits as one that never was.
+The loop stands in the scripts. How a run survives: everything it needs to go on is in `checkpoint.pth`, which is
+replaced in one step, and each epoch draws its random numbers from a generator of its own, seeded by (seed, epoch). So
+there is no random state to lose, and a run killed and resumed ends with the same bits as one that never was.
 """
 
+import argparse
 import contextlib
 import csv
+import importlib.util
 import io
 import os
 import platform
@@ -16,27 +16,29 @@ import re
 import shlex
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+import torch.distributed as dist
+from filelock import FileLock, Timeout  # comes with PyTorch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+CHECKPOINT_SECONDS = 120  # between two checkpoints inside an epoch
+KEPT = ("script", "settings", "environment", "history", "losses", "steps_done")  # of a `Run`, in its checkpoint
+Row = dict[str, Any]
 
 
 def pick_device(name: str) -> torch.device:
-    """The device "auto", "cpu", "cuda" or "cuda:N"; "auto" is CUDA where there is one, else the CPU.
-
-    Raises ValueError, its message meant for the user, when there is no such device.
-    """
+    """The device "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N"; raises ValueError, worded for users."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N")
-    index = int(name.partition(":")[2] or 0)
-    if name != "cpu" and index >= torch.cuda.device_count():
+    if name != "cpu" and int(name.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise ValueError(f"no device {name} here (CUDA devices found: {torch.cuda.device_count()}): use cpu or auto")
     return torch.device(name)
 
@@ -44,18 +46,6 @@ def pick_device(name: str) -> torch.device:
 def epoch_generator(seed: int, epoch: int, index: int = 0) -> torch.Generator:
     """The source of all random choices of one epoch, or of its sample `index`, in a run interrupted or not."""
     return torch.Generator().manual_seed(((seed * 1_000_003 + epoch) * 10_000_019 + index) % 2**63)
-
-
-def environment(device: torch.device) -> dict[str, str]:
-    """What the exact bits of a result depend on besides the settings; kept in the checkpoint."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    return {
-        "machine": f"{platform.system()} {platform.machine()} {capability}",
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": str(torch.get_num_threads()),
-        "processes": os.environ.get("WORLD_SIZE", "1"),
-        "torch": str(torch.__version__),
-    }
 
 
 @contextlib.contextmanager
@@ -79,27 +69,26 @@ def write_whole(path: Path | str) -> Iterator[Path]:
         raise
 
 
-def open_run(out: Path | None, name: str, resume: bool) -> Path:
-    """Makes the folder of a run, by default `runs/NAME-DATE-TIME`, and refuses one that already holds a run."""
-    by_default = out is None
-    if by_default:
-        if resume:
-            sys.exit("error: --resume needs --out DIR, the folder of the run to go on with")
-        out = Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    try:
-        held = [file for file in ("checkpoint.pth", f"{name}.pth", "model.pth", "history.csv") if (out / file).exists()]
-        if held and "checkpoint.pth" not in held:
-            sys.exit(f"error: {out} holds a run ({', '.join(held)}) without its checkpoint.pth: choose another --out")
-        if held and not resume:
-            sys.exit(f"error: {out} already holds a run ({', '.join(held)}): add --resume, or choose another --out")
-        out.mkdir(parents=True, exist_ok=not by_default)
-        with write_whole(out / "probe"):
-            (out / ".probe.part").touch()
-        (out / "probe").unlink()
-    except OSError as error:
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        sys.exit(f"error: cannot write to --out {out}: {cause.strerror or cause}")
-    return out
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Rows with the same columns in the same order, as CSV."""
+    with write_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([rows[0], *(row.values() for row in rows)])
+
+
+def plot_curves(path: Path, history: list[Row], panels: dict[str, dict[str, list[float]]]) -> None:
+    """Draws one panel beside the other: {panel title: {label of a curve: a value for each epoch of `history`}}."""
+    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for label, values in curves.items():
+            axes.plot(epochs, values, marker="o", markersize=3, label=label)
+        axes.set(title=title, xlabel="epoch", yscale="log")  # else the first epoch squeezes the others into a line
+        axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    with write_whole(path) as part:
+        figure.savefig(part, dpi=150, bbox_inches="tight")
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -117,9 +106,12 @@ def save_weights(path: Path, model: torch.nn.Module, dtype: torch.dtype = torch.
 
 def load_checkpoint(path: Path, script: str) -> dict[str, Any] | None:
     """The checkpoint of `script` in `path`, or None where there is none yet."""
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():  # torch.load does not compare the checksums that torch.save has written
+                raise ValueError
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch.load raises almost anything for a damaged file, and its words help nobody
         sys.exit(f"error: {path} is damaged or is no checkpoint: start the run again with another --out")
@@ -128,125 +120,180 @@ def load_checkpoint(path: Path, script: str) -> dict[str, Any] | None:
     return checkpoint
 
 
-def settle(given: dict[str, Any], defaults: dict[str, Any], checkpoint: dict[str, Any] | None) -> dict[str, Any]:
-    """The settings of a run: those given (not None), then the checkpoint's, or where there is none the defaults."""
-    given = {name: value for name, value in given.items() if value is not None}
-    if checkpoint is None:
-        return {**defaults, **given}
-    settings = checkpoint["settings"]
-    differ = [
-        f"{name} {value} (the run has {settings[name]})" for name, value in given.items() if value != settings[name]
-    ]
-    if differ:
-        sys.exit(f"error: --resume with other settings than the run's: {', '.join(differ)}")
-    return settings
+def environment(device: torch.device) -> dict[str, str]:
+    """What the exact bits of a result depend on besides the settings; kept in the checkpoint."""
+    return {
+        "machine": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": str(torch.get_num_threads()),
+        "processes": os.environ.get("WORLD_SIZE", "1"),
+        "torch": str(torch.__version__),
+    }
 
 
-def start_run(
-    out: Path | None, resume: bool, script: str, given: dict[str, Any], defaults: dict[str, Any], device: torch.device
-) -> tuple[Path, dict[str, Any], dict[str, Any] | None]:
-    """Opens the run that the command line asks for, says what will be done, and ends the command if it is done already.
+def differences(here: dict[str, Any], run: dict[str, Any], verb: str) -> str:
+    """What differs from a run's settings or environment, by name; empty if nothing does."""
+    return ", ".join(f"{key} {value} (the run {verb} {run[key]})" for key, value in here.items() if value != run[key])
 
-    Returns the run's folder, its settings, and its checkpoint, None for a run that begins.
+
+def command_to_go_on(out: Path) -> str:
+    """What was typed, with this interpreter and `--resume`, as the shell of this system takes it."""
+    words = [word for word in sys.orig_argv[1:] if word not in ("-u", "--resume")]
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
+        words += ["--out", str(out)]
+    if processes := os.environ.get("LOCAL_WORLD_SIZE"):
+        words = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", *words]
+    python = Path(sys.executable)
+    words = [str(python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python), *words, "--resume"]
+    if os.name == "nt":  # PowerShell would part a word at a bare comma
+        return " ".join(f'"{word}"' if set(word) & set(" ,;&()") else word for word in words)
+    return shlex.join(words)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """The options that `Run` goes by."""
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder of the run (default: runs/{name}-DATE-TIME)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, settings included")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--tensorboard", action="store_true", help="write its logs too (pip install tensorboard)")
+
+
+class Run:
+    """A training's folder, settings, history and checkpoint; the loop stays in the script.
+
+        with Run("train_lenet.py", args, DEFAULTS, device) as run:  # ends the command if it cannot or need not begin
+            model, optimizer = ...
+            run.restore(model=model, optimizer=optimizer)
+            for epoch in run.epochs(run.settings["epochs"]):
+                ...  # train, evaluate
+                run.record({"train_loss": 0.1, "test_accuracy": 0.9})  # a row of history.csv, and a checkpoint
+            run.finish({"Loss": {"training": run.column("train_loss")}})
+
+    In the block, Ctrl-C, a loss that is no number and a file that cannot be written end the command with one line. Of
+    several processes that train together, only the one of rank 0 writes: the one that leads.
     """
-    out = open_run(out, script.removeprefix("train_").removesuffix(".py"), resume)
-    checkpoint = load_checkpoint(out / "checkpoint.pth", script)
-    settings = settle(given, defaults, checkpoint)
-    if checkpoint is None:
-        if resume:
-            print(f"No checkpoint in {out} yet: starting afresh")
-    elif checkpoint["finished"]:
-        print(f"{out} is finished: all its {len(checkpoint['history'])} epochs are done. Nothing to do.")
-        sys.exit()
-    else:
-        print(f"Going on with {out} after epoch {len(checkpoint['history'])}")
-        warn_of_other_environment(checkpoint, device)
-    return out, settings, checkpoint
 
+    def __init__(self, script: str, args: argparse.Namespace, defaults: dict[str, Any], device: torch.device) -> None:
+        """`args` has what `add_run_arguments` adds, and the settings that `defaults` names, None where not given."""
+        if args.resume and args.out is None:
+            sys.exit("error: --resume needs --out DIR, the folder of the run to go on with")
+        if args.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            sys.exit("error: --tensorboard needs the package tensorboard: pip install tensorboard")
+        name = Path(script).stem.removeprefix("train_")
+        self.script, self.tensorboard = script, args.tensorboard
+        self.out = args.out or Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        files = ("checkpoint.pth", f"{name}.pth", "model.pth", "history.csv")
+        held = ", ".join(file for file in files if os.path.exists(self.out / file))
+        if held and "checkpoint.pth" not in held:
+            sys.exit(f"error: {self.out} holds a run ({held}) without its checkpoint.pth: choose another --out")
+        if held and not args.resume:
+            sys.exit(f"error: {self.out} already holds a run ({held}): add --resume, or choose another --out")
 
-def warn_of_other_environment(checkpoint: dict[str, Any], device: torch.device) -> None:
-    """Says on standard error what will keep a resumed run from being exact; it goes on all the same."""
-    here, there = environment(device), checkpoint["environment"]
-    differ = [
-        f"{name} {value} (the run began on {there[name]})"
-        for name, value in here.items()
-        if value != there.get(name, value)
-    ]
-    if differ:
-        print(f"warning: the result will not be exact to the bit: {', '.join(differ)}", file=sys.stderr)
+        checkpoint = self.checkpoint = load_checkpoint(self.out / "checkpoint.pth", script)
+        given = {name: getattr(args, name) for name in defaults if getattr(args, name) is not None}
+        self.settings, self.environment = {**defaults, **given}, environment(device)
+        self.history, self.losses = [], []  # rows of epochs, and of single steps
+        self.steps_done = 0  # of the epoch that goes on
+        if checkpoint is None:
+            if args.resume:
+                print(f"No checkpoint in {self.out} yet: starting afresh")
+            return
+        if differ := differences(given, checkpoint["settings"], "has"):
+            sys.exit(f"error: --resume with other settings than the run's: {differ}")
+        if checkpoint["finished"]:
+            print(f"{self.out} is finished: all its {len(checkpoint['history'])} epochs are done. Nothing to do.")
+            sys.exit()
+        print(f"Going on with {self.out} after epoch {len(checkpoint['history'])}")
+        if differ := differences(self.environment, checkpoint["environment"], "began on"):
+            print(f"warning: the result will not be exact to the bit: {differ}", file=sys.stderr)
+        for name in KEPT:  # the environment too, that of the beginning: whoever resumes elsewhere is told each time
+            setattr(self, name, checkpoint[name])
 
+    def make_folder(self) -> None:
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / ".lock").touch()
+        except OSError as error:
+            sys.exit(f"error: cannot write to --out {self.out}: {error.strerror}")
 
-def python() -> str:
-    """The interpreter that runs this, as it can be typed here: relative where it lies below the working folder."""
-    with contextlib.suppress(ValueError):
-        return str(Path(sys.executable).relative_to(Path.cwd()))
-    return sys.executable
+    def __enter__(self) -> "Run":
+        self.saved, self.writer = time.monotonic(), None
+        self.leads = not dist.is_initialized() or dist.get_rank() == 0
+        if self.leads:
+            self.make_folder()
+            self.lock = FileLock(self.out / ".lock")  # the system frees it when the process ends, in whatever way
+            try:
+                self.lock.acquire(blocking=False)
+            except Timeout:
+                sys.exit(f"error: another training is at work in {self.out}: wait for its end, or choose another --out")
+            if self.tensorboard:
+                tensorboard = importlib.import_module("torch.utils.tensorboard")
+                self.writer = tensorboard.SummaryWriter(self.out, purge_step=len(self.history) + 1)
+        return self
 
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if self.leads:
+            with contextlib.suppress(OSError):
+                Path(self.lock.lock_file).unlink()
+            self.lock.release()
+        elif isinstance(error, KeyboardInterrupt | FloatingPointError):
+            sys.exit(1)  # the process that leads says why
+        if isinstance(error, KeyboardInterrupt):
+            print(f"\nStopped. To go on: {command_to_go_on(self.out)}", file=sys.stderr)
+            sys.exit(130)
+        if isinstance(error, FloatingPointError | OSError):
+            named = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else error
+            sys.exit(f"error: {named} (the last good checkpoint, if there is one, is in {self.out})")
 
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes that train out of `folder` while the block runs; ends the command if one is in it."""
-    lock = FileLock(folder / ".lock")  # the system frees it when its process ends, in whatever way
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        sys.exit(f"error: another training is at work in {folder}: wait until it ends, or choose another --out")
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+    def restore(self, **parts: Any) -> None:
+        """Gives each part the state that the checkpoint has for it, if any; the parts are saved with the run."""
+        self.parts = parts
+        if self.checkpoint is not None:
+            for name, part in parts.items():
+                part.load_state_dict(self.checkpoint[name])
 
+    def epochs(self, total: int) -> Iterator[int]:
+        """The numbers of the epochs that are still to be trained, of 1 to `total`."""
+        for epoch in range(len(self.history) + 1, total + 1):
+            self.began = time.perf_counter()
+            yield epoch
 
-def quote_for_powershell(words: list[str]) -> str:
-    """The words of a command as PowerShell and cmd take them; a bare comma would part a word in PowerShell."""
-    return " ".join(f'"{word}"' if set(word) & set(" ,;&()") else word for word in words)
+    def step(self, row: Row) -> None:
+        """Notes a step of the epoch, a row of losses.csv; saves now and then, so that a run goes on inside an epoch."""
+        self.steps_done += 1
+        self.losses.append({"step": len(self.losses) + 1, **row})
+        if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            self.save()
+            self.write_tables()
 
+    def record(self, row: Row) -> Row:
+        """Ends an epoch: adds `row` to the history, with its number and seconds, and saves; returns the whole row."""
+        row = {"epoch": len(self.history) + 1, **row, "seconds": time.perf_counter() - self.began}
+        row = {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
+        self.history.append(row)
+        self.steps_done = 0
+        self.save()
+        self.write_tables()
+        if self.writer is not None:
+            for name in list(row)[1:]:
+                self.writer.add_scalar(name, row[name], row["epoch"])
+            self.writer.flush()
+        return row
 
-@contextlib.contextmanager
-def resumable(out: Path) -> Iterator[None]:
-    """Turns Ctrl-C, a loss that is no number, and a file that cannot be written into one line and an exit status.
+    def save(self, finished: bool = False) -> None:
+        self.saved = time.monotonic()
+        if self.leads:
+            state = {name: getattr(self, name) for name in KEPT} | {"finished": finished}
+            state |= {name: part.state_dict() for name, part in self.parts.items()}
+            save_checkpoint(self.out / "checkpoint.pth", state)
 
-    Meanwhile no other process can train in `out`.
-    """
-    try:
-        with alone_in(out):
-            yield
-    except KeyboardInterrupt:
-        words = [word for word in sys.argv if word != "--resume"]
-        if not any(word == "--out" or word.startswith("--out=") for word in words):
-            words += ["--out", str(out)]
-        join = quote_for_powershell if os.name == "nt" else shlex.join
-        processes = os.environ.get("LOCAL_WORLD_SIZE")
-        launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"] if processes else []
-        print(f"\nStopped. To go on: {join([python(), *launcher, *words, '--resume'])}", file=sys.stderr)
-        sys.exit(130)
-    except (FloatingPointError, OSError) as error:
-        message = getattr(error, "strerror", None) or error
-        if getattr(error, "filename", None):
-            message = f"{error.filename}: {message}"
-        sys.exit(f"error: {message} (the last good checkpoint, if there is one, is in {out})")
+    def write_tables(self) -> None:
+        for name, rows in {"losses": self.losses, "history": self.history}.items():
+            if rows and self.leads:
+                write_rows(self.out / f"{name}.csv", rows)
 
-
-def write_history(path: Path, history: list[dict[str, Any]]) -> None:
-    """One row an epoch, as CSV."""
-    with write_whole(path) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
-
-
-def plot_curves(path: Path, history: list[dict[str, Any]], panels: dict[str, dict[str, str]]) -> None:
-    """Draws one panel beside the other: {panel title: {label of a curve: its column in the history}}."""
-    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for label, column in curves.items():
-            axes.plot(epochs, [row[column] for row in history], marker="o", markersize=3, label=label)
-        axes.set(title=title, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    with write_whole(path) as part:
-        figure.savefig(part, dpi=150, bbox_inches="tight")
+    def finish(self, panels: dict[str, dict[str, list[float]]]) -> None:
+        """Draws curves.png (see `plot_curves`), and notes that nothing is left to do."""
+        plot_curves(self.out / "curves.png", self.history, panels)
+        self.write_tables()  # again: the run may have been killed between the last checkpoint and them
+        self.save(finished=True)

@@ -33,12 +33,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from infer_unet import open_photograph, overlay, predict_mask, segment
+from carvana import CarDataset, find_pairs, open_photograph, shape_for
+from infer_unet import overlay, predict_mask, segment
 from lenet import LeNet5
 from report.draw_car import draw_folder
 from train_lenet import DEFAULTS, LEARNING_RATES, WEIGHT_DECAY, Batches, load_mnist, random_affine, train_epoch
 from train_unet import WEIGHT_DECAY as UNET_WEIGHT_DECAY
-from train_unet import CarDataset, epoch_batches, find_pairs, shape_for, train_steps
+from train_unet import epoch_batches, train_steps
 from training import epoch_generator, write_whole
 from unet import UNet, load_unet
 

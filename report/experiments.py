@@ -1,9 +1,10 @@
 """The report's experiments: each trains many small networks, and keeps one row a training.
 
-    python -m report.experiments criterion    which j of the paper's equation 9? (an hour on one core)
+    python -m report.experiments criterion     which j of the paper's equation 9? (an hour on one core)
+    python -m report.experiments unet_place --data DIR    what cropping does to the U-Net's outline (a minute)
 
 writes report/results/experiments/NAME.csv after every training: a command that is stopped goes on, when it is given
-again, after the last row that it wrote. All train on 55,000 of MNIST's training digits; settings are chosen by the
+again, after the last row that it wrote. LeNet-5 trains on 55,000 of MNIST's training digits; settings are chosen by the
 accuracy on the 5,000 others, and the 10,000 test digits only report.
 """
 
@@ -21,6 +22,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from lenet import LeNet5Original, original_loss
+from report import unet_experiments
 from train_lenet import (
     LEARNING_RATES,
     VALIDATION_DIGITS,
@@ -31,7 +33,7 @@ from train_lenet import (
     random_affine,
     train_epoch,
 )
-from training import epoch_generator, write_history
+from training import epoch_generator, write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "report" / "results" / "experiments"
@@ -78,24 +80,28 @@ def criterion(seeds: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
                 yield {"j": j, "epochs": epochs, "seed": seed}, train
 
 
-EXPERIMENTS = {"criterion": criterion}
+EXPERIMENTS = {
+    "criterion": lambda args: criterion(args.seeds),
+    "unet_place": lambda args: unet_experiments.place(args.data),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=list(EXPERIMENTS))
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each setting (default: 5)")
+    parser.add_argument("--data", type=Path, metavar="DIR", default="data/carvana", help="photographs for the U-Net's")
     args = parser.parse_args()
     path = RESULTS / f"{args.name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
-    for settings, run in tqdm(list(EXPERIMENTS[args.name](args.seeds)), args.name, unit="run", disable=None):
+    for settings, run in tqdm(list(EXPERIMENTS[args.name](args)), args.name, unit="run", disable=None):
         as_text = {name: str(value) for name, value in settings.items()}
         if any(as_text.items() <= row.items() for row in rows):
             continue
         row = {**as_text, **{name: str(value) for name, value in run().items()}}
         rows.append(row)
-        write_history(path, rows)
+        write_rows(path, rows)
         print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
 
 

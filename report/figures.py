@@ -15,7 +15,8 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from infer_unet import open_photograph, overlay, predict_mask
+from carvana import open_photograph
+from infer_unet import overlay, predict_mask
 from lenet import LeNet5
 from report.fill import MODERN, RESULTS, ROOT, read_rows, runs
 from train_lenet import load_mnist

@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 
+from carvana import find_pairs
 from report.draw_car import FOLDER_CARS, draw_folder
-from train_unet import SIZE, find_pairs, score_pictures
-from training import write_history, write_whole
+from train_unet import SIZE, score_pictures
+from training import write_rows, write_whole
 from unet import load_unet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,10 +91,10 @@ def score_all(runs: list[Path], full: Path) -> None:
         "drawn_car": {"dice": drawn_rows[0]["dice"]},
         "other_drawn_cars": summary(other_rows),
     }
-    write_history(RESULTS / "history.csv", joined(runs, "history.csv", ("epoch",)))
-    write_history(RESULTS / "losses.csv", joined(runs, "losses.csv", ("step", "epoch")))
-    write_history(RESULTS / "report_cars.csv", report_rows)
-    write_history(RESULTS / "full_size_cars.csv", full_rows)
+    write_rows(RESULTS / "history.csv", joined(runs, "history.csv", ("epoch",)))
+    write_rows(RESULTS / "losses.csv", joined(runs, "losses.csv", ("step", "epoch")))
+    write_rows(RESULTS / "report_cars.csv", report_rows)
+    write_rows(RESULTS / "full_size_cars.csv", full_rows)
     with write_whole(RESULTS / "scores.json") as part:
         part.write_text(json.dumps(scores, indent=2) + "\n")
     print(json.dumps(scores, indent=2))

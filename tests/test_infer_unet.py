@@ -14,7 +14,8 @@ import torch
 from PIL import Image, ImageDraw
 
 import infer_unet
-from infer_unet import MAX_ASPECT, network_size, open_photograph, overlay, plot_img_and_mask, predict_mask
+from carvana import open_photograph
+from infer_unet import MAX_ASPECT, network_size, overlay, plot_img_and_mask, predict_mask
 from training import pick_device
 from unet import UNet, load_unet
 

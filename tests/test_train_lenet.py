@@ -314,6 +314,7 @@ def child(folder: Path, digits: Path, arguments: list[str], prepare: Callable[[]
     train_lenet.VALIDATION_DIGITS = 200
     prepare()
     sys.argv = ["train_lenet.py", *arguments]
+    sys.orig_argv = [sys.executable, *sys.argv]
     train_lenet.main()
 
 
@@ -396,7 +397,7 @@ def started(tmp_path_factory, start) -> Path:
     if os.name == "nt":
         pytest.skip("Windows cannot kill a process at a chosen file")
     folder = tmp_path_factory.mktemp("started")
-    start(folder, *SMALL, "--out", "run", prepare=functools.partial(die_before_file, 4)).join()
+    start(folder, *SMALL, "--out", "run", prepare=functools.partial(die_before_file, 3)).join()
     assert len(rows(folder / "run")) == 1
     return folder / "run"
 
@@ -518,7 +519,7 @@ def poison_the_test_set() -> None:
 def test_validating_keeps_back_the_last_5000_digits(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(train_lenet, "load_mnist", lambda root, train: numbered(60_000 if train else 10_000))
-    monkeypatch.setattr(train_lenet, "train", lambda settings, checkpoint, *sets: seen.extend(sets[:2]))
+    monkeypatch.setattr(train_lenet, "train", lambda run, *sets: seen.extend(sets[:2]))
     monkeypatch.setattr(sys, "argv", ["train_lenet.py", "--validate", "--out", str(tmp_path / "run")])
     train_lenet.main()
     assert [(labels[0].item(), labels[-1].item()) for _, labels in seen] == [(0, 54_999), (55_000, 59_999)]
@@ -566,7 +567,7 @@ def test_the_original_network_can_be_trained(run, tmp_path):
 @no_signals
 def test_a_run_killed_before_each_of_its_files_in_turn_ends_as_if_it_never_was(run, whole, tmp_path):
     killed = 0
-    while run(tmp_path, *SMALL, "--out", "run", "--resume", prepare=functools.partial(die_before_file, killed + 2))[0]:
+    while run(tmp_path, *SMALL, "--out", "run", "--resume", prepare=functools.partial(die_before_file, killed + 1))[0]:
         killed += 1
         assert killed < 20
     assert killed >= 5
@@ -609,7 +610,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_never_was(start, run, whol
 @no_signals
 def test_a_run_killed_before_its_first_checkpoint_starts_afresh_and_says_so(run, tmp_path):
     arguments = [*SMALL[2:], "--epochs", "1", "--out", "run"]
-    run(tmp_path, *arguments, prepare=functools.partial(die_before_file, 2))
+    run(tmp_path, *arguments, prepare=functools.partial(die_before_file, 1))
     assert "checkpoint.pth" not in os.listdir(tmp_path / "run")
     ended = run(tmp_path, *arguments, "--resume")
     assert "No checkpoint in run yet: starting afresh" in ended.out
@@ -675,7 +676,7 @@ def die_with_two_threads(number: int) -> None:
 
 @no_signals
 def test_each_resumption_elsewhere_warns_not_only_the_first(run, start, halfway):
-    die_in_the_second_epoch = functools.partial(die_with_two_threads, 5)
+    die_in_the_second_epoch = functools.partial(die_with_two_threads, 3)
     start(halfway, "--out", "run", "--resume", prepare=die_in_the_second_epoch).join()
     assert len(rows(halfway / "run")) == 2
     ended = run(halfway, "--out", "run", "--resume", prepare=use_two_threads)

@@ -18,23 +18,27 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+import carvana
 import train_unet
-from infer_unet import open_photograph
-from train_unet import (
-    DEFAULTS,
+import training
+from carvana import (
     CarDataset,
     augment,
     car_of,
-    dice_coefficient,
-    epoch_batches,
     find_pairs,
-    jaccard,
     load_sample,
-    parse_stages,
+    open_photograph,
     read_mask,
-    segmentation_loss,
     shape_for,
     split_by_car,
+)
+from train_unet import (
+    DEFAULTS,
+    dice_coefficient,
+    epoch_batches,
+    jaccard,
+    parse_stages,
+    segmentation_loss,
 )
 from training import epoch_generator
 from unet import UNet, load_unet
@@ -402,9 +406,9 @@ def test_too_few_cars_are_refused(data):
 # Samples
 
 
-@pytest.mark.parametrize("cache_bytes", [train_unet.CACHE_BYTES, 0], ids=["held in memory", "read anew"])
+@pytest.mark.parametrize("cache_bytes", [carvana.CACHE_BYTES, 0], ids=["held in memory", "read anew"])
 def test_a_sample_depends_on_seed_epoch_and_index_and_not_on_the_workers(data, monkeypatch, cache_bytes):
-    monkeypatch.setattr(train_unet, "CACHE_BYTES", cache_bytes)
+    monkeypatch.setattr(carvana, "CACHE_BYTES", cache_bytes)
     dataset = CarDataset(find_pairs(data), 32, 48, seed=5)
     dataset.epoch = 3
     order = [7, 0, 3, 11, 4]
@@ -584,7 +588,8 @@ def test_a_higher_dice_at_a_smaller_size_is_not_kept(data, tmp_path, monkeypatch
     monkeypatch.setattr(train_unet, "save_weights", lambda path, *_: kept.append(path.name))
     run_main(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:1:8,48:3:8")
     assert kept == ["best.pth", "best.pth"]  # 0.3, the first of the last size, then 0.5
-    assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["best"] == 0.5
+    history = torch.load(tmp_path / "checkpoint.pth", weights_only=True)["history"]
+    assert max(row["dice"] for row in history if row["size"] == 48) == 0.5
 
 
 def test_after_a_stop_a_worse_epoch_does_not_replace_the_best_weights(data, tmp_path, monkeypatch):
@@ -649,8 +654,8 @@ def test_the_figures_can_be_opened(finished_run, name):
 
 
 def test_extra_pictures_are_trained_on_and_nothing_else(data, extra, tmp_path, monkeypatch, capsys):
-    load, shown = train_unet.load_sample, set()
-    monkeypatch.setattr(train_unet, "load_sample", lambda pair, *size: shown.add(pair[0]) or load(pair, *size))
+    load, shown = carvana.load_sample, set()
+    monkeypatch.setattr(carvana, "load_sample", lambda pair, *size: shown.add(pair[0]) or load(pair, *size))
     monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": 0.5, "jaccard": 0.4}])
     monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
     words = ["--data", data, "--extra", extra, "--out", tmp_path / "run", *SMALL, "--stages", "32:1:8"]
@@ -788,8 +793,8 @@ def test_one_odd_batch_moves_the_weights_by_a_gradient_of_norm_1_at_most():
 
 
 def start(steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    settings = {"seed": 0, "base_channels": 2, "model": None, "lr": 0.003}
-    return train_unet.start_or_restore(settings, None, steps, torch.device("cpu"))[1:]
+    settings = {"seed": 0, "base_channels": 2, "lr": 0.003}
+    return train_unet.begin_training(settings, None, steps, torch.device("cpu"))[1:]
 
 
 def test_the_weights_decay_as_the_report_says():
@@ -841,7 +846,7 @@ def test_a_gradient_that_is_no_number_leaves_the_weights_as_they_were(data, tmp_
         "segmentation_loss",
         lambda scores, masks: whole_loss(scores, masks) + ((0 * scores.sum()).sqrt() if next(count) == 5 else 0),
     )
-    monkeypatch.setattr(train_unet, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     error = error_of(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:3:2")
     assert "the gradient became nan at epoch 2, step 2" in error
     checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
@@ -861,7 +866,7 @@ def test_weights_that_became_infinite_in_the_last_step_are_not_kept(data, tmp_pa
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_photograph_that_vanishes_during_the_training_is_named_in_one_line(own_data, tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(train_unet, "CACHE_BYTES", 0)
+    monkeypatch.setattr(carvana, "CACHE_BYTES", 0)
     monkeypatch.setattr(train_unet, "find_pairs", lambda *_, **__: vanishing)
     vanishing = find_pairs(own_data)
     photo = split_by_car(vanishing, 1, 0)[0][0][0]
@@ -881,14 +886,14 @@ def test_too_little_memory_is_told_in_one_line(data, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(data, tmp_path, monkeypatch):
-    write_history, count = train_unet.write_history, iter(range(100))
+    write_rows, count = training.write_rows, iter(range(100))
 
     def full_disk(path, rows):
         if next(count) == 2:  # the losses of the second epoch, after its checkpoint
             raise OSError(28, f"cannot write {path}: No space left on device")
-        write_history(path, rows)
+        write_rows(path, rows)
 
-    monkeypatch.setattr(train_unet, "write_history", full_disk)
+    monkeypatch.setattr(training, "write_rows", full_disk)
     error = error_of(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:3:8")
     assert re.search(r"cannot write .*losses.csv: No space left on device \(the last good checkpoint", error)
     assert len(torch.load(tmp_path / "checkpoint.pth", weights_only=True)["history"]) == 2
@@ -896,7 +901,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(data, tmp_path, monke
 
 # Stopping and going on, as real processes
 
-DRIVER = "import train_unet; train_unet.CHECKPOINT_SECONDS = 0; train_unet.main()"
+DRIVER = "import train_unet, training; training.CHECKPOINT_SECONDS = 0; train_unet.main()"
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(data, finished_run, tmp_path):
@@ -929,7 +934,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(data, fini
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_says_how_to_go_on_and_that_works(data, tmp_path, monkeypatch, capsys):
     words = ["--data", data, *SMALL, "--stages", "32:3:2", "--workers", "1"]
-    slow = "import time, train_unet; train_unet.CHECKPOINT_SECONDS = 0; loss = train_unet.segmentation_loss; "
+    slow = "import time, train_unet, training; training.CHECKPOINT_SECONDS = 0; loss = train_unet.segmentation_loss; "
     slow += "train_unet.segmentation_loss = lambda *args: time.sleep(0.3) or loss(*args); train_unet.main()"
     with subprocess.Popen(
         [sys.executable, "-c", slow, *map(str, words)],
@@ -945,7 +950,7 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(data, tmp_path, monkeypatch, ca
     again = re.search("^Stopped. To go on: (.+)$", errors, re.MULTILINE)[1]
     assert again.endswith(f"--out {out.relative_to(tmp_path)} --resume")
     monkeypatch.chdir(tmp_path)
-    run_main(monkeypatch, *shlex.split(again)[2:])  # the interpreter, and the driver's "-c"
+    run_main(monkeypatch, *shlex.split(again)[3:])  # after the interpreter and the driver, -c and its text
     said = capsys.readouterr().out
     assert said.startswith(f"Going on with {out.relative_to(tmp_path)} after epoch ")
     assert "Report cars: " in said
@@ -1012,8 +1017,8 @@ def test_when_the_first_process_ends_at_the_start_so_do_the_others(monkeypatch, 
 
 
 SLOW_CHECK = """
-import time, train_unet
-train_unet.pair_fault = lambda pair: time.sleep(0.5)
+import time, carvana, train_unet
+carvana.pair_fault = lambda pair: time.sleep(0.5)
 if __name__ == "__main__":
     train_unet.main()
 """

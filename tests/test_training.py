@@ -1,5 +1,6 @@
 """Files are whole or as they were, a run is never overwritten, and what goes wrong is told in one line."""
 
+import argparse
 import csv
 import errno
 import os
@@ -14,27 +15,47 @@ from PIL import Image
 
 import training
 from training import (
+    Run,
     environment,
     epoch_generator,
     load_checkpoint,
-    open_run,
     pick_device,
     plot_curves,
-    resumable,
     save_checkpoint,
     save_weights,
-    settle,
-    warn_of_other_environment,
-    write_history,
+    write_rows,
     write_whole,
 )
 
 DEFAULTS = {"epochs": 10, "seed": 0}
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def working_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def a_run(out: Path | None = None, resume: bool = False, **given) -> Run:
+    """What the command line of a training script makes of --out, --resume and settings; not yet entered."""
+    settings = {**dict.fromkeys(DEFAULTS), **given}
+    args = argparse.Namespace(out=out, resume=resume, tensorboard=False, **settings)
+    return Run("train_lenet.py", args, DEFAULTS, CPU)
+
+
+def opened(*arguments) -> Path:
+    """The folder of a run that began and ended at once."""
+    with a_run(*arguments) as run:
+        return run.out
+
+
+def checkpoint_of(out: Path, finished: bool = False, **changes) -> Path:
+    """Leaves in `out` the checkpoint of a run that was stopped after its first epoch."""
+    checkpoint = {"script": "train_lenet.py", "settings": {"epochs": 3, "seed": 7}, "environment": environment(CPU)}
+    checkpoint |= {"history": [{"epoch": 1}], "losses": [], "steps_done": 0, "finished": finished}
+    out.mkdir(exist_ok=True)
+    save_checkpoint(out / "checkpoint.pth", {**checkpoint, **changes})
+    return out
 
 
 def error_of(function, *arguments) -> str:
@@ -123,40 +144,40 @@ def test_a_temporary_file_that_a_killed_run_left_is_in_nobodys_way(tmp_path):
 
 def test_a_run_gets_a_folder_of_its_own_named_by_date_and_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    out = open_run(None, "lenet", resume=False)
+    out = opened()
     assert out.is_dir()
     assert re.fullmatch(r"runs/lenet-\d{8}-\d{6}", out.as_posix())
 
 
 def test_opening_a_run_leaves_nothing_in_its_folder(tmp_path):
-    assert list(open_run(tmp_path / "a" / "b", "lenet", resume=False).iterdir()) == []
+    assert list(opened(tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_other_files_in_the_folder_are_no_run(tmp_path):
     (tmp_path / "notes.txt").touch()
-    assert open_run(tmp_path, "lenet", resume=False) == tmp_path
+    assert opened(tmp_path) == tmp_path
 
 
 @pytest.mark.parametrize("file", ["checkpoint.pth", "lenet.pth", "history.csv"])
 def test_a_folder_that_holds_a_run_is_refused(tmp_path, file):
     (tmp_path / file).touch()
-    assert file in error_of(open_run, tmp_path, "lenet", False)
+    assert file in error_of(opened, tmp_path)
 
 
 @pytest.mark.parametrize("file", ["lenet.pth", "history.csv"])
 def test_a_run_whose_checkpoint_is_gone_is_not_overwritten_by_resuming_it(tmp_path, file):
     (tmp_path / file).touch()
-    assert "without its checkpoint.pth: choose another --out" in error_of(open_run, tmp_path, "lenet", True)
+    assert "without its checkpoint.pth: choose another --out" in error_of(opened, tmp_path, True)
 
 
 def test_resuming_needs_to_know_which_run():
-    assert "--resume needs --out DIR" in error_of(open_run, None, "lenet", True)
+    assert "--resume needs --out DIR" in error_of(opened, None, True)
 
 
 @pytest.mark.parametrize("out", ["file.txt", "file.txt/run", "x" * 300], ids=["a file", "in a file", "too long"])
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, out):
     (tmp_path / "file.txt").touch()
-    assert f"cannot write to --out {tmp_path / out}" in error_of(open_run, tmp_path / out, "lenet", False)
+    assert f"cannot write to --out {tmp_path / out}" in error_of(opened, tmp_path / out)
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path, monkeypatch):
@@ -164,7 +185,7 @@ def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "touch", refuse)  # the administrator may write wherever the mode says no
-    assert "Permission denied" in error_of(open_run, tmp_path, "lenet", False)
+    assert "Permission denied" in error_of(opened, tmp_path)
 
 
 def claims_cuda(monkeypatch, tensor: torch.Tensor) -> None:
@@ -211,6 +232,16 @@ def test_a_truncated_checkpoint_is_an_error(tmp_path, bytes_kept):
     assert f"{path} is damaged" in error_of(load_checkpoint, path, "a.py")
 
 
+@pytest.mark.parametrize("place", [0.3, 0.6])
+def test_a_single_flipped_bit_in_a_checkpoint_is_noticed(tmp_path, place):
+    path = tmp_path / "checkpoint.pth"
+    save_checkpoint(path, {"script": "a.py", "model": torch.arange(10_000.0)})
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    assert f"{path} is damaged" in error_of(load_checkpoint, path, "a.py")
+
+
 def test_a_text_file_is_no_checkpoint(tmp_path):
     (tmp_path / "checkpoint.pth").write_text("hello\nworld\n")
     assert "is no checkpoint" in error_of(load_checkpoint, tmp_path / "checkpoint.pth", "a.py")
@@ -239,32 +270,72 @@ def test_a_checkpoint_runs_no_code(tmp_path, monkeypatch):
 
 
 def test_settings_not_given_are_the_defaults():
-    assert settle({"epochs": None, "seed": 7}, DEFAULTS, None) == {"epochs": 10, "seed": 7}
+    assert a_run(seed=7).settings == {"epochs": 10, "seed": 7}
 
 
-def test_settings_not_given_are_the_checkpoints_when_there_is_one():
-    checkpoint = {"settings": {"epochs": 3, "seed": 7}}
-    assert settle({"epochs": None, "seed": 7}, DEFAULTS, checkpoint) == {"epochs": 3, "seed": 7}
+def test_settings_not_given_are_the_checkpoints_when_there_is_one(tmp_path):
+    assert a_run(checkpoint_of(tmp_path), resume=True, seed=7).settings == {"epochs": 3, "seed": 7}
 
 
-def test_settings_other_than_the_checkpoints_are_listed():
-    checkpoint = {"settings": {"epochs": 3, "seed": 7, "lr": 0.1}}
-    message = error_of(settle, {"epochs": 4, "seed": 0, "lr": 0.1}, DEFAULTS, checkpoint)
+def test_settings_other_than_the_checkpoints_are_listed(tmp_path):
+    checkpoint_of(tmp_path)
+    message = error_of(lambda: a_run(tmp_path, resume=True, epochs=4, seed=0))
     assert message.endswith(": epochs 4 (the run has 3), seed 0 (the run has 7)")
 
 
-def test_the_same_environment_needs_no_warning(capsys):
-    cpu = torch.device("cpu")
-    warn_of_other_environment({"environment": environment(cpu)}, cpu)
-    assert capsys.readouterr() == ("", "")
+def test_the_same_environment_needs_no_warning(tmp_path, capsys):
+    a_run(checkpoint_of(tmp_path), resume=True)
+    assert capsys.readouterr() == (f"Going on with {tmp_path} after epoch 1\n", "")
 
 
 @pytest.mark.parametrize("name", ["machine", "device", "threads", "processes", "torch"])
-def test_another_environment_is_warned_of_by_name(capsys, name):
-    cpu = torch.device("cpu")
-    warn_of_other_environment({"environment": {**environment(cpu), name: "another"}}, cpu)
+def test_another_environment_is_warned_of_by_name(tmp_path, capsys, name):
+    a_run(checkpoint_of(tmp_path, environment={**environment(CPU), name: "another"}), resume=True)
     warning = capsys.readouterr().err
     assert re.fullmatch(rf"warning: .*: {name} [^\n]* \(the run began on another\)\n", warning)
+
+
+def test_a_finished_run_ends_the_command_without_an_error(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        a_run(checkpoint_of(tmp_path, finished=True), resume=True)
+    assert not stop.value.code
+    assert capsys.readouterr().out.endswith("is finished: all its 1 epochs are done. Nothing to do.\n")
+
+
+def a_training(out: Path, epochs: int, stop_at: tuple[int, int] | None = None) -> list[float]:
+    """A whole training script around its loop, of three steps an epoch: what its weight was after each epoch.
+
+    Stopped by Ctrl-C at `stop_at`, an epoch and a step.
+    """
+    with a_run(out, resume=True, epochs=epochs) as run:
+        model = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.ones_(model.weight)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        run.restore(model=model, optimizer=optimizer)
+        for epoch in run.epochs(epochs):
+            generator = epoch_generator(run.settings["seed"], epoch)
+            for step, x in list(enumerate(torch.rand(3, generator=generator)))[run.steps_done :]:
+                if (epoch, step) == stop_at:
+                    raise KeyboardInterrupt
+                optimizer.zero_grad()
+                (model.weight * x).sum().backward()
+                optimizer.step()
+                run.step({"epoch": epoch, "loss": x.item()})
+            run.record({"weight": model.weight.item()})
+        run.finish({"Weight": {"weight": [row["weight"] for row in run.history]}})
+    return [row["weight"] for row in run.history]
+
+
+@pytest.mark.parametrize("stop_at", [(1, 0), (1, 2), (2, 0), (3, 1)])
+@pytest.mark.parametrize("seconds", [0, 1000], ids=["a checkpoint each step", "one each epoch"])
+def test_a_new_scripts_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkeypatch, stop_at, seconds):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", seconds)
+    whole = a_training(tmp_path / "whole", 3)
+    with pytest.raises(SystemExit):
+        a_training(tmp_path / "stopped", 3, stop_at)
+    assert a_training(tmp_path / "stopped", 3) == whole
+    for name in ("losses.csv", "curves.png"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -278,8 +349,8 @@ def test_another_environment_is_warned_of_by_name(capsys, name):
 )
 @pytest.mark.skipif(os.name == "nt", reason="Windows quotes its command lines in another way")
 def test_ctrl_c_prints_the_command_that_goes_on(monkeypatch, capsys, typed, printed):
-    monkeypatch.setattr("sys.argv", ["train.py", *typed])
-    with pytest.raises(SystemExit) as stop, resumable(Path("my runs/1")):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "train.py", *typed])
+    with pytest.raises(SystemExit) as stop, a_run(Path("my runs/1")):
         raise KeyboardInterrupt
     last = capsys.readouterr().err.splitlines()[-1]
     assert stop.value.code == 130
@@ -293,26 +364,25 @@ def test_ctrl_c_prints_the_command_that_goes_on(monkeypatch, capsys, typed, prin
 )
 @pytest.mark.skipif(os.name == "nt", reason="Windows writes its paths in another way")
 def test_the_command_that_goes_on_begins_with_the_interpreter_that_runs(monkeypatch, capsys, interpreter, printed):
-    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-u", "train.py"])
     monkeypatch.setattr(sys, "executable", interpreter.format(here=Path.cwd()))
-    with pytest.raises(SystemExit), resumable(Path("runs/1")):
+    with pytest.raises(SystemExit), a_run(Path("runs/1")):
         raise KeyboardInterrupt
     assert f"To go on: {printed} train.py --out" in capsys.readouterr().err
 
 
 def test_the_command_that_goes_on_with_two_processes_starts_two(monkeypatch, capsys):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    monkeypatch.setattr(sys, "argv", ["train.py"])
-    with pytest.raises(SystemExit), resumable(Path("runs/1")):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-u", "train.py"])
+    with pytest.raises(SystemExit), a_run(Path("runs/1")):
         raise KeyboardInterrupt
     assert "python -m torch.distributed.run --nproc-per-node=2 train.py --out" in capsys.readouterr().err
 
 
 def test_a_second_process_in_the_folder_of_a_run_is_told_of_the_first(tmp_path):
-    with resumable(tmp_path):
-        assert f"another training is at work in {tmp_path}" in error_of(resumable(tmp_path).__enter__)
-    with resumable(tmp_path):
-        pass
+    with a_run(tmp_path):
+        assert f"another training is at work in {tmp_path}" in error_of(opened, tmp_path)
+    opened(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -321,7 +391,7 @@ def test_a_second_process_in_the_folder_of_a_run_is_told_of_the_first(tmp_path):
 )
 def test_what_ends_a_run_is_one_line_that_says_where_the_last_checkpoint_is(failure):
     def run():
-        with resumable(Path("runs/1")):
+        with a_run(Path("runs/1")):
             raise failure
 
     message = error_of(run)
@@ -329,13 +399,13 @@ def test_what_ends_a_run_is_one_line_that_says_where_the_last_checkpoint_is(fail
 
 
 def test_a_mistake_in_the_program_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError), resumable(Path("runs/1")):
+    with pytest.raises(ZeroDivisionError), a_run(Path("runs/1")):
         raise ZeroDivisionError
 
 
 def test_the_history_is_a_csv_of_one_row_an_epoch(tmp_path):
     history = [{"epoch": 1, "test_loss": 0.5}, {"epoch": 2, "test_loss": 0.25}]
-    write_history(tmp_path / "history.csv", history)
+    write_rows(tmp_path / "history.csv", history)
     assert (tmp_path / "history.csv").read_bytes() == b"epoch,test_loss\r\n1,0.5\r\n2,0.25\r\n"
     with (tmp_path / "history.csv").open(newline="") as file:
         assert [float(row["test_loss"]) for row in csv.DictReader(file)] == [0.5, 0.25]
@@ -344,8 +414,9 @@ def test_the_history_is_a_csv_of_one_row_an_epoch(tmp_path):
 @pytest.mark.parametrize("epochs", [1, 30])
 def test_the_curves_are_a_picture_twice_as_wide_for_two_panels(tmp_path, epochs):
     history = [{"epoch": epoch, "a": 1 / epoch, "b": 2 / epoch} for epoch in range(1, epochs + 1)]
-    plot_curves(tmp_path / "one.png", history, {"Loss": {"training": "a", "test": "b"}})
-    plot_curves(tmp_path / "two.png", history, {"Loss": {"training": "a"}, "Accuracy": {"test": "b"}})
+    a, b = ([row[name] for row in history] for name in ("a", "b"))
+    plot_curves(tmp_path / "one.png", history, {"Loss": {"training": a, "test": b}})
+    plot_curves(tmp_path / "two.png", history, {"Loss": {"training": a}, "Accuracy": {"test": b}})
     widths = []
     for name in ("one.png", "two.png"):
         with Image.open(tmp_path / name) as picture:
@@ -362,5 +433,5 @@ def test_curves_that_cannot_be_written_leave_the_old_picture(tmp_path, monkeypat
 
     monkeypatch.setattr(training.Figure, "savefig", refuse)
     with pytest.raises(OSError, match="cannot write .*curves.png"):
-        plot_curves(tmp_path / "curves.png", [{"epoch": 1, "a": 1}], {"Loss": {"training": "a"}})
+        plot_curves(tmp_path / "curves.png", [{"epoch": 1}], {"Loss": {"training": [1]}})
     assert (tmp_path / "curves.png").read_text() == "old"
