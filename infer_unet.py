@@ -147,8 +147,8 @@ def check_outputs(photo: Path, outputs: list[Path | None]) -> None:
 def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, threshold: float) -> float:
     """Writes the overlay, and where asked the mask and the figure, of `photo`; returns the car's share of the pixels.
 
-    `outputs` are the three paths in this order, None for what is not wanted. If one cannot be made, none is written.
-    Raises ValueError or OSError, the message meant for the user.
+    `outputs` are the three paths in this order, None for what is not wanted. If one cannot be made, none is written; if
+    one cannot take its place, the error names those that have. Raises ValueError or OSError, worded for the user.
     """
     check_outputs(photo, outputs)
     image = open_photograph(photo)
@@ -158,15 +158,21 @@ def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, thr
         if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
             raise ValueError(f"not enough memory for {photo} at --size {size}: choose a smaller one") from None
         raise
-    overlay_path, mask_path, figure_path = outputs
-    with ExitStack() as stack:  # each file takes its place only when all are ready
-        # Pillow's default, level 6, makes a PNG a few percent smaller and takes as long as a small network's forward.
-        part = stack.enter_context(write_whole(overlay_path))
-        save_picture(overlay(image, mask), part, compress_level=1, quality=95)
-        if mask_path is not None:
-            save_picture(Image.fromarray(mask * 255), stack.enter_context(write_whole(mask_path)))
-        if figure_path is not None:
-            plot_img_and_mask(image, mask, stack.enter_context(write_whole(figure_path)))
+    # Pillow's default, level 6, makes a PNG a few percent smaller and takes as long as a small network's forward.
+    saves = [
+        lambda part: save_picture(overlay(image, mask), part, compress_level=1, quality=95),
+        lambda part: save_picture(Image.fromarray(mask * 255), part),
+        lambda part: plot_img_and_mask(image, mask, part),
+    ]
+    in_place: list[str] = []
+    try:
+        with ExitStack() as stack:  # each file takes its place only when all are ready
+            for path, save in zip(outputs, saves, strict=True):
+                if path is not None:
+                    stack.push(lambda failure, *_, path=path: None if failure else in_place.append(str(path)))
+                    save(stack.enter_context(write_whole(path)))
+    except OSError as error:
+        raise OSError(f"{error} (written: {', '.join(in_place)})" if in_place else str(error)) from error
     return float(mask.mean())
 
 

@@ -6,8 +6,7 @@
     torchrun --nproc-per-node=2 train_unet.py --data data/carvana        two GPUs, the same global batch
     python train_unet.py --data data/carvana --out runs/mine --resume    goes on with a run that was stopped
 
-The repository's `model.pth` was made in three such runs (their commands are in the README), in about four hours on a
-CPU; the last ended with
+The repository's `model.pth` was made in three such runs (their commands are in the README); the last ended with
 
     Report cars: Dice 0.9904, Jaccard 0.9813, lowest Dice 0.9233 (photographs: 224, cars: 14)
 
@@ -75,10 +74,10 @@ DEFAULTS = {
 LIMITS = {  # beyond these, torch fails with a traceback, or takes all memory
     "size": (16, 4096),
     "epochs": (1, 100_000),
-    "batch size": (1, 100_000),
-    "base channels": (1, 1024),
+    "batch_size": (1, 100_000),
+    "base_channels": (1, 1024),
     "lr": (1e-12, 1e6),
-    "val cars": (1, 1_000_000),
+    "val_cars": (1, 1_000_000),
     "seed": (0, 2**32 - 1),
     "workers": (0, 1024),
 }
@@ -371,9 +370,8 @@ def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[R
     """The run that is asked for and its pairs; ends the command, nothing written, if something is wrong with it."""
     try:
         for name in LIMITS:
-            value = getattr(args, name.replace(" ", "_"))
-            if value is not None:
-                check_limit(f"--{name.replace(' ', '-')}", value, name)
+            if (value := getattr(args, name)) is not None:
+                check_limit(f"--{name.replace('_', '-')}", value, name)
         args.stages = given_stages(args)
         pairs = find_pairs(args.data)
         args.photographs, args.extra_photographs = fingerprint(pairs), None
@@ -385,11 +383,10 @@ def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[R
                 raise ValueError(f"{args.model} has {width} base channels, not {args.base_channels}")
             settings["base_channels"] = width
         extra = find_pairs(Path(settings["extra"])) if settings["extra"] else []
-        found, had = fingerprint(extra), settings["extra_photographs"]
-        if not new and had not in (None, found):
+        had, settings["extra_photographs"] = settings["extra_photographs"], fingerprint(extra) if extra else None
+        if not new and settings["extra_photographs"] != had:
             what = f"the pictures in {settings['extra']} are not those that the run began with"
-            raise ValueError(f"{what}: extra_photographs {found} (the run has {had})")
-        settings["extra_photographs"] = found if extra else None
+            raise ValueError(f"{what}: extra_photographs {settings['extra_photographs']} (the run has {had})")
         splits = check_fit(settings, pairs, extra, ranks)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

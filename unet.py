@@ -121,6 +121,11 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         start = file.read(2)
     if not start:
         raise ValueError(f"{path} is empty: copy or download it again")
+    if start == b"PK" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not compare the checksums that torch.save has written
+        if damaged is not None:
+            raise ValueError(f"{path} is damaged ({damaged} has another checksum): copy or download it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says all that a user can do something about

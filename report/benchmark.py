@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader, Subset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import MNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
+from tqdm import tqdm
 
 from carvana import CarDataset, find_pairs, open_photograph, shape_for
 from infer_unet import overlay, predict_mask, segment
@@ -76,9 +77,17 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def spread(values: list[float]) -> dict[str, float | list[float]]:
-    """The median of one figure's rounds, its extremes, and the rounds themselves."""
+def spread(values: list[float]) -> dict[str, float | list[float] | None]:
+    """The median of one figure's rounds, its extremes, and the rounds themselves; None for what was left out."""
+    if not values:
+        return {"median": None, "min": None, "max": None, "rounds": []}
     return {"median": median(values), "min": min(values), "max": max(values), "rounds": values}
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU computes in bfloat16, and does not only emulate it, fifteen times slower than float32."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def bare_loop(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -138,9 +147,8 @@ def benchmark_lenet() -> dict[str, Any]:
     for work in variants.values():
         work()
     speeds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(LENET_ROUNDS):
-        for name, work in variants.items():
-            speeds[name].append(digits / seconds(work))
+    for name in tqdm(list(variants) * LENET_ROUNDS, "measuring", leave=False, disable=None):
+        speeds[name].append(digits / seconds(variants[name]))
     loader = max("loader_0_workers", "loader_2_workers", key=lambda name: median(speeds[name]))
     pairs = {
         "loop_over_bare": ("loop", "bare"),
@@ -148,8 +156,10 @@ def benchmark_lenet() -> dict[str, Any]:
         "loop_over_loader": ("loop", loader),
         "channels_last_over_default_format": ("bare", "bare_default_format"),
     }
+    fixed = 1e6 / median(speeds["loader_0_workers"]) - 1e6 / median(speeds["bare_default_format"])
     return {
         "batch_size": BATCH_SIZE,
+        "loader_microseconds_per_digit": fixed,
         "images_per_second": {name: spread(values) for name, values in speeds.items()},
         "better_loader": loader,
         "ratios": {
@@ -224,21 +234,24 @@ def benchmark_unet(data: Path | None) -> dict[str, Any]:
             variants[label] = forward(network, torch.channels_last)
             variants[f"{label}_bfloat16"] = forward(network, torch.channels_last, bfloat16=True)
             variants[f"{label}_whole"] = whole(network)
-        for work in variants.values():
-            work()
+        left_out = [] if has_bfloat16() else [name for name in variants if name.endswith("bfloat16")]
+        if left_out:
+            print(f"This CPU has no instructions for bfloat16: {', '.join(left_out)} left out", file=sys.stderr)
+        measured = [name for name in variants if name not in left_out]
+        for name in tqdm(measured, "warming up", leave=False, disable=None):
+            variants[name]()
 
         times: dict[str, list[float]] = {name: [] for name in variants}
         of_matmul: dict[str, list[float]] = {
             name: [] for name in variants if name.startswith(("small", "full")) and not name.endswith("_whole")
         }
-        for _ in range(UNET_ROUNDS):
-            for name, work in variants.items():
-                before = min(seconds(lambda: matrix @ matrix) for _ in range(3))
-                times[name].append(seconds(work))
-                after = min(seconds(lambda: matrix @ matrix) for _ in range(3))
-                if name in of_matmul:
-                    matmul = 2 * 2 * 2048**3 / (before + after)
-                    of_matmul[name].append(gflop[name.partition("_")[0]] * 1e9 / times[name][-1] / matmul)
+        for name in tqdm(measured * UNET_ROUNDS, "measuring", leave=False, disable=None):
+            before = min(seconds(lambda: matrix @ matrix) for _ in range(3))
+            times[name].append(seconds(variants[name]))
+            after = min(seconds(lambda: matrix @ matrix) for _ in range(3))
+            if name in of_matmul:
+                matmul = 2 * 2 * 2048**3 / (before + after)
+                of_matmul[name].append(gflop[name.partition("_")[0]] * 1e9 / times[name][-1] / matmul)
     pairs = {
         "plain_over_full": ("full_plain", "full"),
         "full_whole_over_small_whole": ("full_whole", "small_whole"),
@@ -322,7 +335,11 @@ def main() -> None:
         print(section if isinstance(figures, dict) else f"{section}: {figures}")
         for name, figure in figures.items() if isinstance(figures, dict) else ():
             if isinstance(figure, dict):
-                figure = "{median:.4g}   ({min:.4g} to {max:.4g})".format_map(figure)
+                figure = (
+                    "left out"
+                    if figure["median"] is None
+                    else "{median:.4g}   ({min:.4g} to {max:.4g})".format_map(figure)
+                )
             print(f"    {name:28s} {figure}")
     name = "unet/training_benchmark.json" if which == "training" else f"{which}/benchmark.json"
     path = ROOT / "report" / "results" / name

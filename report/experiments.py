@@ -10,10 +10,13 @@ accuracy on the 5,000 others, and the 10,000 test digits only report.
 
 import argparse
 import csv
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -37,6 +40,9 @@ from training import epoch_generator, write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "report" / "results" / "experiments"
+
+AVERAGED_OVER = ("seed", "photograph")
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # Student's t
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Row = dict[str, Any]
@@ -80,29 +86,57 @@ def criterion(seeds: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
                 yield {"j": j, "epochs": epochs, "seed": seed}, train
 
 
+def means(rows: list[dict[str, str]], settings: list[str]) -> list[Row]:
+    """One row for all the seeds, or photographs, of a setting: the mean of each result, and its 95% interval."""
+    by = [name for name in settings if name not in AVERAGED_OVER]
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    table = []
+    for setting, group in groups.items():
+        row: Row = {**dict(zip(by, setting, strict=True)), "count": len(group)}
+        for name in [name for name in rows[0] if name not in settings]:
+            values = [float(one[name]) for one in group]
+            spread = T_95.get(len(group), 1.96) * stdev(values) / math.sqrt(len(group)) if len(group) > 1 else ""
+            row |= {name: mean(values), f"{name}_interval": spread}
+        table.append(row)
+    return table
+
+
 EXPERIMENTS = {
     "criterion": lambda args: criterion(args.seeds),
     "unet_place": lambda args: unet_experiments.place(args.data),
 }
 
 
+def run(name: str, args: argparse.Namespace) -> None:
+    """Makes every training of the experiment that its CSV file does not have yet."""
+    path = RESULTS / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = list(csv.DictReader(path.open(newline="", encoding="utf-8"))) if path.exists() else []
+    for settings, train in tqdm(list(EXPERIMENTS[name](args)), name, unit="run", disable=None):
+        as_text = {key: str(value) for key, value in settings.items()}
+        if any(as_text.items() <= row.items() for row in rows):
+            continue
+        row = {**as_text, **{key: str(value) for key, value in train().items()}}
+        rows.append(row)
+        write_rows(path, rows)
+        write_rows(path.with_stem(f"{name}_means"), means(rows, list(settings)))
+        print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=list(EXPERIMENTS))
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each setting (default: 5)")
-    parser.add_argument("--data", type=Path, metavar="DIR", default="data/carvana", help="photographs for the U-Net's")
+    parser.add_argument("--data", type=Path, default="data/carvana", metavar="DIR", help="photographs, for the U-Net's")
     args = parser.parse_args()
-    path = RESULTS / f"{args.name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
-    for settings, run in tqdm(list(EXPERIMENTS[args.name](args)), args.name, unit="run", disable=None):
-        as_text = {name: str(value) for name, value in settings.items()}
-        if any(as_text.items() <= row.items() for row in rows):
-            continue
-        row = {**as_text, **{name: str(value) for name, value in run().items()}}
-        rows.append(row)
-        write_rows(path, rows)
-        print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    try:
+        run(args.name, args)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

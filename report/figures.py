@@ -7,6 +7,7 @@ of seed 0 read, which is kept in report/results/lenet/modern-seed0-read.txt and 
 `unet_curves.png`: the training of `model.pth`. `car_overlay.jpg`: the car that it finds in `car.jpg`.
 """
 
+import csv
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -18,19 +19,25 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from carvana import open_photograph
 from infer_unet import overlay, predict_mask
 from lenet import LeNet5
-from report.fill import MODERN, RESULTS, ROOT, read_rows, runs
 from train_lenet import load_mnist
 from training import write_whole
 from unet import load_unet
 
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "report" / "results"
 FIGURES = ROOT / "report" / "figures"
 WEIGHTS = ROOT / "runs" / "report" / "modern-seed0" / "lenet.pth"
 READ = RESULTS / "lenet" / "modern-seed0-read.txt"
 
 
+def read_rows(name: str) -> list[dict[str, str]]:
+    with (RESULTS / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def draw_curves(path: Path) -> None:
     """Each curve is the mean of the seeds, in a band from the lowest to the highest of them."""
-    histories = [read_rows(f"lenet/{run}") for run in runs(MODERN)]
+    histories = [read_rows(f"lenet/modern-seed{seed}.csv") for seed in range(5)]
     epochs = [int(row["epoch"]) for row in histories[0]]
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     for axes, title in zip(figure.subplots(1, 2), ("Loss", "Accuracy"), strict=True):
@@ -85,7 +92,7 @@ def draw_digits(path: Path, shown: int = 12, misread: int = 4) -> None:
 
 def draw_unet_curves(path: Path) -> None:
     """The loss of every step, smoothed, by run and size; and Dice on the selection cars after each epoch."""
-    losses, history = read_rows("unet/losses"), read_rows("unet/history")
+    losses, history = read_rows("unet/losses.csv"), read_rows("unet/history.csv")
     values = torch.tensor([float(row["loss"]) for row in losses])
     stages = [(row["run"], row["size"]) for row in losses]
     changes = [0] + [step for step in range(1, len(stages)) if stages[step] != stages[step - 1]] + [len(stages)]

@@ -3,18 +3,37 @@
     python -m report.lenet_runs recipe     how the defaults were chosen, on digits kept back from the training set
     python -m report.lenet_runs results    five seeds of both networks with the defaults, on the test set
 
-Writes the history of every run to report/results/lenet/NAME.csv, with the command in report/results/lenet/commands.csv.
+Writes the history of every run to report/results/lenet/NAME.csv, with the command in commands.csv; and what the texts
+say of them to layers.csv, recipe.csv, seeds.csv and summary.json.
 """
 
 import argparse
 import csv
+import json
+import math
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from lenet import LeNet5, LeNet5Original, count_parameters
+from train_lenet import DEFAULTS, LEARNING_RATES, VALIDATION_DIGITS, WEIGHT_DECAY
+from training import write_rows, write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "report" / "results" / "lenet"
+NETWORKS = {"modern": LeNet5, "original": LeNet5Original}
+MAPS = {
+    "C1": (6, "28x28"),
+    "S2": (6, "14x14"),
+    "C3": (16, "10x10"),
+    "S4": (16, "5x5"),
+    "C5": (120, "1x1"),
+    "F6": (84, "1x1"),
+    "output": (10, "1x1"),
+}
 RUNS = {
     "recipe": {
         "recipe-modern-64-0.003": "--validate --batch-size 64 --lr 0.003",
@@ -39,22 +58,90 @@ RUNS = {
 }
 
 
+def last_epoch(name: str) -> dict[str, float]:
+    """The last row of a run's history; no epoch is picked out."""
+    with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return {column: float(value) for column, value in list(csv.DictReader(file))[-1].items()}
+
+
+def standard_error(accuracy: float, digits: int) -> float:
+    """How far an accuracy strays when the digits that it is measured on are drawn anew (binomial)."""
+    return math.sqrt(accuracy * (1 - accuracy) / digits)
+
+
+def layer_rows() -> list[dict[str, Any]]:
+    networks = {name: network() for name, network in NETWORKS.items()}
+    rows = []
+    for layer, (maps, size) in MAPS.items():
+        parts = {name: getattr(network, layer, None) for name, network in networks.items()}
+        counts = {name: count_parameters(part) if part is not None else 0 for name, part in parts.items()}
+        rows.append({"layer": layer, "maps": maps, "size": size, **counts})
+    return rows
+
+
+def recipe_rows() -> list[dict[str, Any]]:
+    rows = []
+    for name, options in RUNS["recipe"].items():
+        end = last_epoch(name)
+        wrong = round((1 - end["validation_accuracy"]) * VALIDATION_DIGITS)
+        row = {"command": f"python train_lenet.py {options}", "accuracy": end["validation_accuracy"]}
+        rows.append({**row, "wrong": wrong, "loss": end["validation_loss"]})
+    return rows
+
+
+def seed_rows(network: str) -> list[dict[str, Any]]:
+    ends = {seed: last_epoch(f"{network}-seed{seed}") for seed in range(5)}
+    columns = ("test_accuracy", "test_loss", "train_accuracy")
+    return [
+        {"network": network, "seed": seed, "wrong": round((1 - end["test_accuracy"]) * 10_000)}
+        | {column: end[column] for column in columns}
+        for seed, end in ends.items()
+    ]
+
+
+def summarize() -> None:
+    """Writes what the texts say, from the histories of all runs."""
+    seeds = {network: seed_rows(network) for network in NETWORKS}
+    recipe = recipe_rows()
+    summary: dict[str, Any] = {
+        "recipe": {"batch_size": DEFAULTS["batch_size"], "weight_decay": WEIGHT_DECAY, "lr": LEARNING_RATES},
+        "validation_standard_error_points": 100 * standard_error(recipe[0]["accuracy"], VALIDATION_DIGITS),
+        "short": last_epoch("modern-short")["test_accuracy"],
+    }
+    for network, rows in seeds.items():
+        accuracies = [row["test_accuracy"] for row in rows]
+        summary[network] = {
+            "parameters": count_parameters(NETWORKS[network]()),
+            "seeds": len(rows),
+            "mean": mean(accuracies),
+            "deviation_points": 100 * stdev(accuracies),
+            "worst": min(accuracies),
+            "best": max(accuracies),
+            "wrong": mean(row["wrong"] for row in rows),
+            "standard_error_points": 100 * standard_error(mean(accuracies), 10_000),
+        }
+    write_rows(RESULTS / "layers.csv", layer_rows())
+    write_rows(RESULTS / "recipe.csv", recipe)
+    write_rows(RESULTS / "seeds.csv", [row for rows in seeds.values() for row in rows])
+    with write_whole(RESULTS / "summary.json") as part:
+        part.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=list(RUNS))
     which = parser.parse_args().which
     RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / "commands.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "command"])
-        for runs in RUNS.values():
-            writer.writerows([name, f"python train_lenet.py {options}"] for name, options in runs.items())
+    commands = {name: options for runs in RUNS.values() for name, options in runs.items()}
+    rows = [{"name": name, "command": f"python train_lenet.py {options}"} for name, options in commands.items()]
+    write_rows(RESULTS / "commands.csv", rows)
     for name, options in RUNS[which].items():
         out = Path("runs", "report", name)
         print(f"python train_lenet.py {options}", flush=True)
         command = [sys.executable, "train_lenet.py", *options.split(), "--out", str(out), "--resume"]
         subprocess.run(command, cwd=ROOT, check=True)
         shutil.copy(ROOT / out / "history.csv", RESULTS / f"{name}.csv")
+    summarize()
 
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ def place(data: Path) -> Iterator[tuple[Row, Any]]:
         rows = SIZE / min(truth.shape)
         return {"dice": round(dice, 6), **{name: f"{x * rows:.1f}" for name, x in outline_shift(found, truth).items()}}
 
-    for photo, mask in [(ROOT / "car.jpg", CAR_MASK), *find_pairs(data)]:
+    for name in ("car.jpg", "photographs"):
+        pairs = [(ROOT / "car.jpg", CAR_MASK)] if name == "car.jpg" else find_pairs(data)
         for how in ("padded", "centred", "stretched"):
-            yield {"photograph": photo.name, "place": how}, partial(score, photo, mask, how)
+            for photo, mask in pairs:
+                yield {"pictures": name, "place": how, "photograph": photo.name}, partial(score, photo, mask, how)

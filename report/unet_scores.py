@@ -10,10 +10,11 @@ are scored here, in float32, as `infer_unet.py` does it. Writes scores.json and 
 
 import argparse
 import json
+import math
 import sys
 from csv import DictReader
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -30,17 +31,46 @@ RESULTS = ROOT / "report" / "results" / "unet"
 DRAWN_CARS = 16
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean, standard deviation and extremes over the photographs, and the spread between the cars' own means."""
+def by_car(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The mean Dice of each car's photographs."""
     cars = sorted({row["car"] for row in rows})
-    car_means = [mean(row["dice"] for row in rows if row["car"] == car) for car in cars]
+    return {car: mean(row["dice"] for row in rows if row["car"] == car) for car in cars}
+
+
+def run_rows(runs: list[Path]) -> list[dict[str, Any]]:
+    """Each run's Dice on the report cars, and what it gained over the one before, car by car.
+
+    The cars are the same in all runs, so the error of the difference is that of the cars' differences.
+    """
+    table: list[dict[str, Any]] = []
+    before: dict[str, float] = {}
+    for number, run in enumerate(runs, start=1):
+        rows = report_scores(run)
+        cars, scores = by_car(rows), summary(rows)
+        gains = [cars[car] - before[car] for car in before]
+        row = {"run": number, "command": command_of(run)}
+        row |= {name: scores[name] for name in ("dice", "dice_median", "dice_without_worst_car")}
+        row["gain"] = mean(gains) if gains else ""
+        row["gain_error"] = stdev(gains) / math.sqrt(len(gains)) if gains else ""
+        row["better_cars"] = sum(gain > 0 for gain in gains) if gains else ""
+        table.append(row)
+        before = cars
+    return table
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean, median, standard deviation and extremes over the photographs; also without the car that is worst."""
+    dice_of_car = by_car(rows)
     worst = min(rows, key=lambda row: row["dice"])
+    worst_car = min(dice_of_car, key=dice_of_car.get)
     return {
         "photographs": len(rows),
-        "cars": len(cars),
+        "cars": len(dice_of_car),
         "dice": mean(row["dice"] for row in rows),
         "dice_deviation": stdev(row["dice"] for row in rows),
-        "dice_car_deviation": stdev(car_means),
+        "dice_median": median(row["dice"] for row in rows),
+        "dice_without_worst_car": mean(row["dice"] for row in rows if row["car"] != worst_car),
+        "worst_car": worst_car,
         "dice_worst": worst["dice"],
         "worst": worst["photograph"],
         "jaccard": mean(row["jaccard"] for row in rows),
@@ -84,14 +114,19 @@ def score_all(runs: list[Path], full: Path) -> None:
         draw_folder(Path(name), range(FOLDER_CARS + 1, FOLDER_CARS + 1 + DRAWN_CARS), 1918, 1280)
         other_rows = score_pictures(model, find_pairs(Path(name)), SIZE, "drawn cars")
     scores = {
-        "commands": [command_of(run) for run in runs],
-        "report_dice": [mean(row["dice"] for row in report_scores(run)) for run in runs],
         "report_cars": summary(report_rows),
         "full_size_cars": summary(full_rows),
-        "drawn_car": {"dice": drawn_rows[0]["dice"]},
+        "drawn_car": {"photographs": 1, "dice": drawn_rows[0]["dice"]},
         "other_drawn_cars": summary(other_rows),
     }
-    write_rows(RESULTS / "history.csv", joined(runs, "history.csv", ("epoch",)))
+    sets = ("report_cars", "full_size_cars", "drawn_car", "other_drawn_cars")
+    columns = ("photographs", "dice", "dice_median", "dice_deviation", "dice_worst", "jaccard")
+    write_rows(
+        RESULTS / "scores.csv", [{"cars": name} | {key: scores[name].get(key, "") for key in columns} for name in sets]
+    )
+    write_rows(RESULTS / "runs.csv", run_rows(runs))
+    history = joined(runs, "history.csv", ("epoch",))
+    write_rows(RESULTS / "history.csv", [{**row, "minutes": float(row["seconds"]) / 60} for row in history])
     write_rows(RESULTS / "losses.csv", joined(runs, "losses.csv", ("step", "epoch")))
     write_rows(RESULTS / "report_cars.csv", report_rows)
     write_rows(RESULTS / "full_size_cars.csv", full_rows)

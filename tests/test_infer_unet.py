@@ -547,6 +547,21 @@ def test_when_one_output_cannot_be_written_none_is_and_the_old_ones_stay(folder,
     assert (folder / "out.png").read_text() == (folder / "mask.png").read_text() == "old"
 
 
+def test_when_one_output_cannot_take_its_place_the_error_names_those_that_have(folder, monkeypatch):
+    replace = os.replace
+
+    def refuse(source, target):
+        if target.name == "mask.png":
+            raise PermissionError(13, "Permission denied")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    words = ["car.png", "out.png", "--mask", "mask.png", "--figure", "figure.png", "--size", 32]
+    message = main(monkeypatch, folder, *words)
+    assert message == "error: cannot write mask.png: Permission denied (written: figure.png)"
+    assert names(folder) == {"car.png", "model.pth", "figure.png"}
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot limit a file's size")
 @pytest.mark.parametrize("words", [["out.jpg"], ["out.png", "--figure", "figure.jpg"]], ids=["overlay", "figure"])
 def test_a_full_disk_is_noticed_and_the_old_file_stays(folder, monkeypatch, words):

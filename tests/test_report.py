@@ -1,6 +1,7 @@
-"""The README and the report say what the files under report/results/ say."""
+"""The texts say what the files under report/results/ say, and experiments keep every training that was finished."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -9,28 +10,37 @@ from pathlib import Path
 import pytest
 import torch
 
-from report import fill, unet_scores
+import infer_unet
+import train_lenet
+import train_unet
+from report import benchmark, experiments, fill, lenet_runs, unet_experiments, unet_scores
 
-COLUMNS = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+HISTORY = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 
 
-def write_rows(path: Path, columns: list[str], rows: list[list[object]]) -> None:
+def write_table(path: Path, columns: list[str], rows: list[list[object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])
 
 
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# The numbers in the texts
+
+
 @pytest.fixture
-def results(tmp_path, monkeypatch):
-    """Two made-up runs in a folder of their own: 99.40% and 99.50% at the last epoch, better before it."""
-    folder = tmp_path / "lenet"
-    folder.mkdir()
-    for seed, accuracy in ((0, 0.994), (1, 0.995)):
-        rows = [[1, 0.1, 0.98, 0.03, 0.999, 9.0], [2, 0.05, 0.99, 0.02, accuracy, 9.0]]
-        write_rows(folder / f"modern-seed{seed}.csv", COLUMNS, rows)
-    commands = [[f"modern-seed{seed}", f"python train_lenet.py --seed {seed}"] for seed in (0, 1)]
-    write_rows(folder / "commands.csv", ["name", "command"], commands)
+def results(tmp_path, monkeypatch) -> Path:
+    """A folder of made-up results: scores.json and runs.csv."""
+    numbers = {"cars": {"dice": 0.99036, "photographs": 1224}, "speeds": [{"median": 2.5, "min": 2, "max": 3}]}
+    (tmp_path / "scores.json").write_text(json.dumps({**numbers, "left_out": None}), encoding="utf-8")
+    rows = [["modern", 0, 0.994, ""], ["modern", 1, 0.995, 3], ["original", 0, 0.99, 4]]
+    write_table(tmp_path / "runs.csv", ["network", "seed", "accuracy", "gain"], rows)
     monkeypatch.setattr(fill, "RESULTS", tmp_path)
-    return folder
+    return tmp_path
 
 
 def test_the_texts_agree_with_the_results():
@@ -40,54 +50,70 @@ def test_the_texts_agree_with_the_results():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", fill.TEXTS)
-def test_no_line_begins_with_a_figure(name):
+@pytest.mark.parametrize("path", fill.texts(), ids=lambda path: str(path.relative_to(fill.ROOT)))
+def test_no_line_begins_with_a_number(path):
     """Markdown takes a line that begins with a comment for HTML, and shows what follows as it is."""
-    path = fill.ROOT / name
-    if not path.exists():
-        pytest.skip(f"there is no {name}")
-    assert not re.findall(r"^\s*(?:[>*+-]\s+)?<!-- [\w-]+ -->\S.*", path.read_text(encoding="utf-8"), re.MULTILINE)
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r"^\s*(?:[>*+-]\s+)?<!-- \S+ [^>]*-->\S.*", text, re.MULTILINE)
 
 
-def test_a_figure_comes_from_the_last_epoch_of_every_seed(results):
-    text, changes, errors = fill.fill(
-        "Mean <!-- lenet-mean --><!-- / -->, deviation <!-- lenet-deviation -->?<!-- / -->."
-    )
-    assert text == "Mean <!-- lenet-mean -->99.45%<!-- / -->, deviation <!-- lenet-deviation -->0.07<!-- / -->."
-    assert len(changes) == 2
-    assert errors == []
+@pytest.mark.parametrize(
+    ("source", "number"),
+    [
+        ("scores.json cars.dice .4f", "0.9904"),
+        ("scores.json cars.photographs ,", "1,224"),
+        ("scores.json cars.photographs", "1224"),
+        ("scores.json speeds.0 {min:.1f} to {max:.1f}", "2.0 to 3.0"),
+        ("scores.json left_out .2f", "–"),
+    ],
+)
+def test_a_marker_names_its_file_its_entry_and_its_format(results, source, number):
+    text, changes, errors = fill.fill(f"Here: <!-- {source} -->?<!-- / -->.")
+    assert text == f"Here: <!-- {source} -->{number}<!-- / -->."
+    assert (len(changes), errors) == (1, [])
 
 
 def test_a_text_that_agrees_is_left_as_it_is(results):
-    text = "Mean <!-- lenet-mean -->99.45%<!-- / -->."
+    text = "Dice <!-- scores.json cars.dice .2f -->0.99<!-- / -->."
     assert fill.fill(text) == (text, [], [])
 
 
 def test_a_changed_result_is_noticed(results):
-    text, _, _ = fill.fill("<!-- lenet-mean --><!-- / -->")
-    write_rows(results / "modern-seed1.csv", COLUMNS, [[1, 0.1, 0.98, 0.03, 0.996, 9.0]])
-    assert fill.fill(text)[1] == ["lenet-mean is '99.45%', the files say '99.50%'"]
+    (results / "scores.json").write_text('{"cars": {"dice": 0.98}}')
+    text = "<!-- scores.json cars.dice .2f -->0.99<!-- / -->"
+    assert fill.fill(text)[1] == ["scores.json cars.dice .2f is '0.99', the file says '0.98'"]
 
 
-def test_a_table_keeps_its_heading_and_gets_new_rows(results):
-    heading = "\n\n| Saat | Genauigkeit |\n|---|--:|\n"
-    text, _, errors = fill.fill(f"<!-- lenet-seeds -->{heading}| old |\n\n<!-- / -->\n")
-    rows = "| 0 | 99.40% | 60 | 0.0200 | 99.00% |\n| 1 | 99.50% | 50 | 0.0200 | 99.00% |\n\n"
-    assert text == f"<!-- lenet-seeds -->{heading}{rows}<!-- / -->\n"
-    assert errors == []
+TABLE = "<!-- runs.csv {} -->\n\n| Saat | Genauigkeit |\n|---|--:|\n{}\n<!-- / -->"
+
+
+@pytest.mark.parametrize(
+    ("source", "old", "new"),
+    [
+        ("network=modern | {seed} | {accuracy:.1%} |", "| old |\n", "| 0 | 99.4% |\n| 1 | 99.5% |\n"),
+        ("| {network} {seed} | {gain} |", "", "| modern 0 | – |\n| modern 1 | 3 |\n| original 0 | 4 |\n"),
+        ("network=modern seed=1 | * | {gain:.1f} |", "| die zweite | ? |\n", "| die zweite | 3.0 |\n"),
+    ],
+    ids=["some rows", "all rows", "a cell of the text's own"],
+)
+def test_a_table_keeps_its_heading_and_gets_the_rows_of_the_file(results, source, old, new):
+    text, _, errors = fill.fill(TABLE.format(source, old))
+    assert (text, errors) == (TABLE.format(source, new), [])
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("<!-- lenet-maen -->99%<!-- / -->", "no figure called lenet-maen"),
-        ("<!-- lenet-short -->99%<!-- / -->", "lenet-short cannot be had"),
-        ("<!-- original-mean -->99%<!-- / -->", "original-mean cannot be had"),
-        ("<!-- lenet-seeds -->none<!-- / -->", "lenet-seeds is a table"),
-        ("<!-- lenet-mean -->99% and <!-- lenet-wrong -->60<!-- / -->", "<!-- lenet-mean --> has no partner"),
-        ("99%<!-- / -->", "<!-- / --> has no partner"),
+        ("<!-- scores.json cars.diec .4f -->1<!-- / -->", "KeyError: 'diec'"),
+        ("<!-- nothing.json cars.dice .4f -->1<!-- / -->", "nothing.json cars.dice .4f: FileNotFoundError"),
+        ("<!-- scores.json cars.dice .4y -->1<!-- / -->", "ValueError: Unknown format code"),
+        ("<!-- runs.csv | {seed} | -->none<!-- / -->", "a table needs its heading"),
+        ("<!-- runs.csv | {sede} | -->\n| a |\n|---|\n<!-- / -->", "KeyError: 'sede'"),
+        ("<!-- runs.csv network=other | {seed} | -->\n| a |\n|---|\n<!-- / -->", "the file has 0 such rows"),
+        ("<!-- runs.csv | * | {seed} | -->\n| a | b |\n|---|---|\n| c | 1 |\n<!-- / -->", "3 such rows, the text 1"),
+        ("<!-- scores.json cars.dice .4f -->99% and <!-- / -->60<!-- / -->", "<!-- / --> has no partner"),
+        ("<!-- scores.json cars.dice .4f -->99%", "<!-- scores.json cars.dice .4f --> has no partner"),
     ],
-    ids=["unknown name", "no file", "no run of that name", "table without heading", "never closed", "never opened"],
 )
 def test_what_cannot_be_filled_in_is_an_error_and_stays(results, text, error):
     filled, _, errors = fill.fill(text)
@@ -96,29 +122,172 @@ def test_what_cannot_be_filled_in_is_an_error_and_stays(results, text, error):
 
 
 def test_check_changes_nothing_and_exits_with_1(results, tmp_path, monkeypatch, capsys):
-    (tmp_path / "README.md").write_text("<!-- lenet-mean -->99.00%<!-- / -->", encoding="utf-8")
+    text = "<!-- scores.json cars.dice .2f -->0.98<!-- / -->"
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
     monkeypatch.setattr(fill, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["fill", "--check"])
     with pytest.raises(SystemExit) as exit:
         fill.main()
     assert exit.value.code == 1
-    assert capsys.readouterr().out == "README.md: lenet-mean is '99.00%', the files say '99.45%'\n"
-    assert "99.00%" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == "README.md: scores.json cars.dice .2f is '0.98', the file says '0.99'\n"
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
+
+
+def scores() -> dict:
+    return json.loads((fill.RESULTS / "unet" / "scores.json").read_text(encoding="utf-8"))
+
+
+def test_the_line_in_train_lenets_docstring_is_that_of_the_run_in_the_report():
+    last = read_table(fill.RESULTS / "lenet" / "modern-seed0.csv")[-1]
+    train, test = float(last["train_accuracy"]), float(last["test_accuracy"])
+    losses = f"train loss {float(last['train_loss']):.4f}, train accuracy {train:.2%}, test accuracy {test:.2%}"
+    assert f"epoch 10/10: {losses}, ... s" in train_lenet.__doc__
+    assert f"Test accuracy: {test:.2%} ({10_000 * test:.0f}/10000)" in train_lenet.__doc__
+
+
+def test_the_line_in_train_unets_docstring_is_that_of_the_shipped_model():
+    cars = scores()["report_cars"]
+    line = f"Dice {cars['dice']:.4f}, Jaccard {cars['jaccard']:.4f}, lowest Dice {cars['dice_worst']:.4f}"
+    assert f"Report cars: {line} (photographs: {cars['photographs']}, cars: {cars['cars']})" in train_unet.__doc__
+
+
+def test_the_line_in_infer_unets_docstring_is_what_it_prints(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out.png"
+    monkeypatch.chdir(fill.ROOT)
+    monkeypatch.setattr(sys, "argv", ["infer_unet.py", "car.jpg", str(out), "--device", "cpu"])
+    infer_unet.main()
+    assert capsys.readouterr().out.replace(str(out), "out.png") in infer_unet.__doc__
+
+
+def test_the_readmes_lines_of_python_read_a_digit(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (fill.ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    run = tmp_path / "runs" / "lenet-DATE-TIME"
+    run.mkdir(parents=True)
+    torch.save(train_lenet.LeNet5().state_dict(), run / "lenet.pth")
+    (tmp_path / "data").symlink_to(fill.ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert re.fullmatch(r"read \d is 7\n", capsys.readouterr().out)
+
+
+# LeNet-5's trainings
+
+
+def test_what_the_texts_say_of_the_seeds_is_read_from_their_last_epochs(tmp_path, monkeypatch):
+    monkeypatch.setattr(lenet_runs, "RESULTS", tmp_path)
+    for name in [name for runs in lenet_runs.RUNS.values() for name in runs]:
+        accuracy = 0.994 if name.endswith("seed0") else 0.995
+        kind = "validation" if name.startswith("recipe") else "test"
+        columns = [column.replace("test", kind) for column in HISTORY]
+        rows = [[1, 0.1, 0.98, 0.03, 0.999, 9.0], [2, 0.05, 0.99, 0.02, accuracy, 9.0]]
+        write_table(tmp_path / f"{name}.csv", columns, rows)
+    lenet_runs.summarize()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["modern"]["parameters"] == 61_706 and summary["original"]["parameters"] == 60_000
+    assert summary["modern"]["mean"] == pytest.approx(0.9948)
+    assert summary["modern"]["deviation_points"] == pytest.approx(100 * 0.001 * 0.2**0.5)
+    assert [row["wrong"] for row in read_table(tmp_path / "seeds.csv")] == ["60", "50", "50", "50", "50"] * 2
+    assert len(read_table(tmp_path / "recipe.csv")) == len(lenet_runs.RUNS["recipe"])
+    assert [row["layer"] for row in read_table(tmp_path / "layers.csv")] == list(lenet_runs.MAPS)
+
+
+# Experiments
+
+
+@pytest.fixture
+def coins(tmp_path, monkeypatch):
+    """An experiment of two settings and two seeds whose third training is interrupted; what it ran is in `ran`."""
+    ran = []
+
+    def coin(args):
+        for sides in (2, 6):
+            for seed in range(args.seeds):
+                yield {"sides": sides, "seed": seed}, lambda sides=sides, seed=seed: toss(sides, seed)
+
+    def toss(sides: int, seed: int) -> dict[str, float]:
+        ran.append((sides, seed))
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return {"accuracy": sides + seed, "seconds": 1.5}
+
+    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
+    monkeypatch.setitem(experiments.EXPERIMENTS, "criterion", coin)
+    monkeypatch.setattr(sys, "argv", ["experiments", "criterion", "--seeds", "2"])
+    return ran
+
+
+def test_an_experiment_that_was_stopped_goes_on_after_its_last_row(coins, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        experiments.main()
+    assert stop.value.code == 130
+    assert len(read_table(tmp_path / "criterion.csv")) == 2
+    experiments.main()
+    assert coins == [(2, 0), (2, 1), (6, 0), (6, 0), (6, 1)]
+    assert [row["accuracy"] for row in read_table(tmp_path / "criterion.csv")] == ["2", "3", "6", "7"]
+
+
+def test_the_mean_and_the_interval_are_over_the_seeds_of_a_setting(coins, tmp_path):
+    with pytest.raises(SystemExit):
+        experiments.main()
+    experiments.main()
+    first, second = read_table(tmp_path / "criterion_means.csv")
+    assert (first["sides"], first["count"], float(first["accuracy"])) == ("2", "2", 2.5)
+    assert float(first["accuracy_interval"]) == pytest.approx(12.706 * 0.5)  # two seeds: Student's t of one freedom
+    assert (second["sides"], float(second["accuracy"])) == ("6", 6.5)
+
+
+def test_a_training_of_the_criterion_learns_and_reports_on_digits_kept_back(monkeypatch):
+    load = experiments.load_mnist
+    few = {True: 6000, False: 200}
+    monkeypatch.setattr(
+        experiments, "load_mnist", lambda root, train: tuple(x[: few[train]] for x in load(root, train))
+    )
+    settings, train = next(experiments.criterion(seeds=1))
+    assert settings == {"j": "none", "epochs": 5, "seed": 0}
+    row = train()
+    assert list(row) == ["validation_accuracy", "test_accuracy", "seconds"]
+    assert 0.15 < row["validation_accuracy"] <= 1 and row["validation_accuracy"] != row["test_accuracy"]
+
+
+def test_scores_that_are_stretched_put_the_roof_too_high_and_the_wheels_too_low():
+    place = unet_experiments.place(None)
+    rows = {settings["place"]: score() for settings, score in (next(place) for _ in range(3))}
+    assert rows["padded"]["dice"] > rows["centred"]["dice"] > rows["stretched"]["dice"] > 0.95
+    assert float(rows["stretched"]["roof"]) < -1 and float(rows["stretched"]["wheels"]) > 1
+
+
+# The U-Net's scores
 
 
 def test_the_histories_of_two_trainings_become_one(tmp_path):
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        write_rows(tmp_path / name / "losses.csv", ["step", "epoch", "loss"], [[1, 1, 0.5], [2, 1, 0.4]])
+        write_table(tmp_path / name / "losses.csv", ["step", "epoch", "loss"], [[1, 1, 0.5], [2, 1, 0.4]])
     rows = unet_scores.joined([tmp_path / "a", tmp_path / "b"], "losses.csv", ("step", "epoch"))
     assert [(row["run"], row["step"], row["epoch"]) for row in rows] == [(1, 1, 1), (1, 2, 1), (2, 3, 2), (2, 4, 2)]
 
 
-def test_a_trainings_command_has_the_settings_that_it_had(tmp_path):
+def a_run(folder: Path, scores: list[list[object]] = ()) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     settings = {"model": None, "stages": "572:2:2", "base_channels": 16, "photographs": "12 with checksum 0"}
-    torch.save({"settings": settings}, tmp_path / "checkpoint.pth")
+    torch.save({"settings": settings}, folder / "checkpoint.pth")
+    write_table(folder / "scores.csv", ["photograph", "car", "dice", "jaccard"], list(scores))
+    return folder
+
+
+def test_a_trainings_command_has_the_settings_that_it_had(tmp_path):
     command = f"python train_unet.py --data data/carvana --stages 572:2:2 --base-channels 16 --out runs/{tmp_path.name}"
-    assert unet_scores.command_of(tmp_path) == command
+    assert unet_scores.command_of(a_run(tmp_path)) == command
+
+
+def test_what_a_run_gains_is_told_car_by_car(tmp_path):
+    """A car far below the others would hide a small gain on all of them in the error of the mean."""
+    first = [["a_01", "a", 0.99, 0.98], ["a_02", "a", 0.97, 0.96], ["b_01", "b", 0.90, 0.8], ["c_01", "c", 0.995, 0.99]]
+    second = [[name, car, dice + 0.002, jaccard] for name, car, dice, jaccard in first]
+    runs = unet_scores.run_rows([a_run(tmp_path / "1", first), a_run(tmp_path / "2", second)])
+    assert (runs[0]["gain"], runs[1]["better_cars"]) == ("", 3)
+    assert runs[1]["gain"] == pytest.approx(0.002) and runs[1]["gain_error"] == pytest.approx(0, abs=1e-9)
+    assert runs[0]["dice_median"] == pytest.approx(0.98)
+    assert runs[0]["dice_without_worst_car"] == pytest.approx((0.99 + 0.97 + 0.995) / 3)
 
 
 def test_scores_of_another_model_than_the_one_that_is_shipped_are_refused(tmp_path, monkeypatch):
@@ -126,3 +295,24 @@ def test_scores_of_another_model_than_the_one_that_is_shipped_are_refused(tmp_pa
     monkeypatch.setattr(sys, "argv", ["unet_scores", "--runs", str(tmp_path), "--full", str(tmp_path)])
     with pytest.raises(SystemExit, match="^error: .*model.pth is not the model of"):
         unet_scores.main()
+
+
+# Speeds
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "has"),
+    [
+        ({"avx2": True, "amx_bf16": False}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({}, False),
+    ],
+)
+def test_bfloat16_is_measured_only_where_the_cpu_has_it(monkeypatch, capabilities, has):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert benchmark.has_bfloat16() == has
+
+
+def test_what_was_left_out_has_no_median():
+    assert benchmark.spread([])["median"] is None

@@ -260,6 +260,16 @@ def test_a_truncated_checkpoint_is_called_truncated(tmp_path, share, new_format)
     assert "truncated" in message_of_loading(path)
 
 
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+def test_a_single_flipped_bit_is_noticed(tmp_path, place):
+    path = tmp_path / "model.pth"
+    torch.save(coursework_checkpoint(16), path)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    assert "is damaged" in message_of_loading(path)
+
+
 @pytest.mark.parametrize(
     "content",
     [
