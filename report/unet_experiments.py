@@ -1,6 +1,7 @@
 """The U-Net's experiments; `python -m report.experiments NAME` runs them (see there)."""
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,8 @@ def outline_shift(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {"roof": float(np.median(roof)), "wheels": float(np.median(wheels))}
 
 
-def place(data: Path) -> Iterator[tuple[Row, Any]]:
-    """Where do the scores of a network that crops belong? With model.pth, on `car.jpg` and the photographs in `data`.
+def place(args: argparse.Namespace, rows: list[dict[str, str]]) -> Iterator[tuple[Row, Callable[[], Row]]]:
+    """Where do the scores of a network that crops belong? With model.pth, on `car.jpg` and the photographs in `--data`.
 
     The shifts of roof and wheels are in rows of the network's input.
     """
@@ -70,7 +71,7 @@ def place(data: Path) -> Iterator[tuple[Row, Any]]:
         return {"dice": round(dice, 6), **{name: f"{x * rows:.1f}" for name, x in outline_shift(found, truth).items()}}
 
     for name in ("car.jpg", "photographs"):
-        pairs = [(ROOT / "car.jpg", CAR_MASK)] if name == "car.jpg" else find_pairs(data)
+        pairs = [(ROOT / "car.jpg", CAR_MASK)] if name == "car.jpg" else find_pairs(args.data)
         for how in ("padded", "centred", "stretched"):
             for photo, mask in pairs:
                 yield {"pictures": name, "place": how, "photograph": photo.name}, partial(score, photo, mask, how)
