@@ -274,7 +274,7 @@ def optimizers(args: argparse.Namespace, rows: list[dict[str, str]]) -> Training
 
 
 def batch_size(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    """Four sizes, five rates: for four epochs each, and for as many as take the time of four epochs of 256 digits a step."""
+    """Four sizes, five rates; for four epochs each, and for as many as take the time of four of 256 digits."""
     sizes, rates, epochs = (16, 64, 256, 1024), (0.0015, 0.003, 0.006, 0.012, 0.024), 4
     for size, lr, seed in product(sizes, rates, range(args.seeds)):
         settings = {"equal": "epochs", "size": size, "lr": lr, "epochs": epochs, "seed": seed}
