@@ -15,8 +15,7 @@ short side in pixels.
 
 The photographs are split by car, for two views of one car are nearly one picture: some cars are kept to select the best
 weights on, as many again to report on, and the rest are trained on. Kaggle's names say which car a photograph shows;
-photographs with other names are split one by one, so show each car once. The same photographs and `--seed` give the
-same split. With others, weights given by `--model` may have been trained on the cars reported on.
+others are split one by one, so show each car once. The same photographs and `--seed` give the same split.
 
 A run's folder gets `best.pth` (the best weights, float32), `model.pth` (the same in float16, for `infer_unet.py`),
 `checkpoint.pth`, `history.csv`, `losses.csv`, `curves.png`, `scores.csv` and `worst.png` (the report cars).
@@ -112,11 +111,12 @@ def segmentation_loss(scores: Tensor, masks: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores, masks) + 1 - dice
 
 
-def bfloat16_where_fast(device: torch.device) -> torch.autocast:
-    """Autocast to bfloat16 on CUDA and on CPUs with AMX tiles, where it is twice as fast; its range needs no scaler."""
-    amx = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
-    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else amx
-    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` computes in bfloat16, twice as fast as in float32, and does not only emulate it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def score_pictures(model: UNet, pairs: list[Pair], size: int, description: str) -> list[dict[str, Any]]:
@@ -172,7 +172,8 @@ def train_steps(
     for step, (images, masks) in enumerate(batches, start=first_step):
         images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
         masks = masks.to(device, non_blocking=True)
-        with bfloat16_where_fast(device):
+        # In bfloat16 where that is faster; its range is that of float32, so it needs no loss scaler.
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
             scores = net(images)
         loss = segmentation_loss(scores.float(), masks)
         shown = loss.detach().clone()
@@ -334,9 +335,8 @@ def check_limit(description: str, value: float, name: str) -> None:
 
 def default_workers(device: torch.device) -> int:
     """Processes that load photographs: reading and varying one at 576x864 takes a core longer than a GPU's step."""
-    if device.type != "cuda":
-        return 0  # there the network needs the cores
-    return max(1, min(8, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, min(8, cores)) if device.type == "cuda" else 0  # without a GPU the network needs the cores
 
 
 def given_stages(args: argparse.Namespace) -> str | None:

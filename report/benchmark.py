@@ -40,7 +40,7 @@ from lenet import LeNet5
 from report.draw_car import draw_folder
 from train_lenet import DEFAULTS, LEARNING_RATES, WEIGHT_DECAY, Batches, load_mnist, random_affine, train_epoch
 from train_unet import WEIGHT_DECAY as UNET_WEIGHT_DECAY
-from train_unet import epoch_batches, train_steps
+from train_unet import epoch_batches, has_bfloat16, train_steps
 from training import epoch_generator, write_whole
 from unet import UNet, load_unet
 
@@ -82,12 +82,6 @@ def spread(values: list[float]) -> dict[str, float | list[float] | None]:
     if not values:
         return {"median": None, "min": None, "max": None, "rounds": []}
     return {"median": median(values), "min": min(values), "max": max(values), "rounds": values}
-
-
-def has_bfloat16() -> bool:
-    """Whether this CPU computes in bfloat16, and does not only emulate it, fifteen times slower than float32."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def bare_loop(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -234,7 +228,7 @@ def benchmark_unet(data: Path | None) -> dict[str, Any]:
             variants[label] = forward(network, torch.channels_last)
             variants[f"{label}_bfloat16"] = forward(network, torch.channels_last, bfloat16=True)
             variants[f"{label}_whole"] = whole(network)
-        left_out = [] if has_bfloat16() else [name for name in variants if name.endswith("bfloat16")]
+        left_out = [] if has_bfloat16(device) else [name for name in variants if name.endswith("bfloat16")]
         if left_out:
             print(f"This CPU has no instructions for bfloat16: {', '.join(left_out)} left out", file=sys.stderr)
         measured = [name for name in variants if name not in left_out]

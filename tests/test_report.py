@@ -300,19 +300,5 @@ def test_scores_of_another_model_than_the_one_that_is_shipped_are_refused(tmp_pa
 # Speeds
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "has"),
-    [
-        ({"avx2": True, "amx_bf16": False}, False),
-        ({"avx512_bf16": True}, True),
-        ({"amx_bf16": True}, True),
-        ({}, False),
-    ],
-)
-def test_bfloat16_is_measured_only_where_the_cpu_has_it(monkeypatch, capabilities, has):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert benchmark.has_bfloat16() == has
-
-
 def test_what_was_left_out_has_no_median():
     assert benchmark.spread([])["median"] is None

@@ -812,12 +812,20 @@ def test_the_learning_rate_rises_in_the_first_twentieth_of_the_steps_and_then_fa
     assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
 
 
-@pytest.mark.parametrize("has_tiles", [True, False])
-def test_a_cpu_trains_in_bfloat16_if_it_has_amx_tiles(monkeypatch, has_tiles):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_tiles}, raising=False)
-    with train_unet.bfloat16_where_fast(torch.device("cpu")):
-        assert torch.is_autocast_enabled("cpu") == has_tiles
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if has_tiles else torch.float32)
+@pytest.mark.parametrize(
+    ("capabilities", "has"),
+    [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({}, False)],
+    ids=["none of them", "AVX-512", "AMX", "unknown"],
+)
+def test_a_cpu_trains_in_bfloat16_if_it_has_the_instructions(monkeypatch, capabilities, has):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    types = []
+    model = UNet(3, 1, 2)
+    model.final_conv.register_forward_hook(lambda _, __, scores: types.append(scores.dtype))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    list(train_unet.train_steps(model, [(torch.rand(1, 3, 16, 16), torch.ones(1, 1, 16, 16))], optimizer, scheduler))
+    assert types == [torch.bfloat16 if has else torch.float32]
 
 
 @pytest.mark.parametrize(("device", "processes", "workers"), [("cpu", 1, 0), ("cuda", 1, 8), ("cuda", 4, 3)])
@@ -960,7 +968,7 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(data, tmp_path, monkeypatch, ca
 
 FLOAT32 = """
 import torch, train_unet
-train_unet.bfloat16_where_fast = lambda device: torch.autocast(device.type, enabled=False)
+train_unet.has_bfloat16 = lambda device: False
 if __name__ == "__main__":
     train_unet.main()
 """
@@ -982,7 +990,7 @@ def run_of_two(data, tmp_path_factory) -> tuple[Path, subprocess.CompletedProces
 
 
 def test_two_processes_train_as_one_does(run_of_two, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_unet, "bfloat16_where_fast", lambda device: torch.autocast(device.type, enabled=False))
+    monkeypatch.setattr(train_unet, "has_bfloat16", lambda device: False)
     run_main(monkeypatch, "--data", data, *SMALL, "--stages", STAGES, "--out", tmp_path)
     one, two = ([float(row["loss"]) for row in rows_of(out / "losses.csv")] for out in (tmp_path, run_of_two[0]))
     assert len(two) == len(one)
