@@ -22,6 +22,7 @@ A run's folder gets `best.pth` (the best weights, float32), `model.pth` (the sam
 """
 
 import argparse
+import atexit
 import os
 import random
 import re
@@ -424,6 +425,7 @@ def main() -> None:
                 device = pick_device(f"cuda:{local_rank}")
                 torch.cuda.set_device(device)
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            atexit.register(dist.destroy_process_group)  # a process that ends without it may abort
         run, splits = begin_together(rank, ranks, args, device, ranks)
         if rank > 0 and local_rank == 0 and fingerprint(find_pairs(args.data)) != run.settings["photographs"]:
             raise ValueError(f"the photographs in {args.data} are not those of the first machine")
@@ -441,8 +443,6 @@ def main() -> None:
         if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
             sys.exit("error: not enough memory: choose a smaller --batch-size, --size or --base-channels")
         raise
-    if ranks > 1:
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

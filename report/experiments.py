@@ -11,458 +11,40 @@
     python -m report.experiments unet_place --data DIR    what cropping does to the U-Net's outline
 
 writes report/results/experiments/NAME.csv after every training, and NAME_means.csv with the mean over the seeds and its
-95% interval. A command that is stopped goes on, when it is given again, in the training that it was in. LeNet-5 trains
-on 55,000 of MNIST's training digits; settings are chosen by the accuracy on the 5,000 others, and the test digits only
-report. The U-Net's experiments are in unet_experiments.py.
+95% interval. A command that is stopped goes on, when it is given again, in the training that it was in. What is tried
+stands in lenet_experiments.py and unet_experiments.py.
 """
 
 import argparse
 import csv
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator
-from functools import cache, partial
-from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
-
-from lenet import (
-    LeNet5,
-    LeNet5Original,
-    PartialConv2d,
-    Subsampling,
-    count_parameters,
-    draw_uniform,
-    original_loss,
-    squash,
-)
-from report import unet_experiments
-from train_lenet import (
-    LEARNING_RATES,
-    VALIDATION_DIGITS,
-    WEIGHT_DECAY,
-    Batches,
-    evaluate,
-    load_mnist,
-    random_affine,
-    train_epoch,
-)
-from training import Run, epoch_generator, write_rows
+from report import lenet_experiments, unet_experiments
+from report.lenet_experiments import Stopped
+from training import write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "report" / "results" / "experiments"
-RUNS = ROOT / "runs" / "experiments"
-TRAINING_DIGITS = 60_000 - VALIDATION_DIGITS
 AVERAGED_OVER = ("seed", "photograph")
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # Student's t
-CPU = torch.device("cpu")
 
 Row = dict[str, Any]
-Loss = Callable[[Tensor, Tensor], Tensor]
 Trainings = Iterator[tuple[Row, Callable[[], Row]]]  # what tells a training from the others, and how to make it
 
-
-class Stopped(Exception):
-    """Ctrl-C; the command that goes on is the one that was typed."""
-
-
-@cache
-def mnist() -> dict[str, tuple[Tensor, Tensor]]:
-    """Training, validation and test digits: images [B, 1, 28, 28] in [0, 1] and labels [B]."""
-    images, labels = load_mnist(ROOT / "data", train=True)
-    return {
-        "train": (images[:TRAINING_DIGITS], labels[:TRAINING_DIGITS]),
-        "validation": (images[TRAINING_DIGITS:], labels[TRAINING_DIGITS:]),
-        "test": load_mnist(ROOT / "data", train=False),
-    }
-
-
-def accuracy(model: nn.Module, part: str, loss_function: Loss = F.cross_entropy) -> float:
-    return evaluate(model, Batches(*mnist()[part], batch_size=1000), loss_function)[1]
-
-
-def adamw(model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY, fused=True)
-
-
-def one_cycle(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler:
-    """As in train_lenet.py."""
-    return OneCycleLR(optimizer, max_lr=lr, total_steps=steps)
-
-
-def train_network(
-    name: str,
-    settings: Row,
-    make: Callable[[], nn.Module] = LeNet5,
-    loss_function: Loss = F.cross_entropy,
-    penalty: Callable[[nn.Module], Tensor] | None = None,
-    digits: tuple[Tensor, Tensor] | None = None,
-    epochs: int = 10,
-    batch_size: int = 256,
-    lr: float = LEARNING_RATES["modern"],
-    augment: Callable[[Tensor, torch.Generator], Tensor] | None = random_affine,
-    optimizer: Callable[[nn.Module, float], torch.optim.Optimizer] = adamw,
-    schedule: Callable[[torch.optim.Optimizer, float, int], LRScheduler] = one_cycle,
-    watch: Callable[[nn.Module], Row] = lambda model: {},
-) -> tuple[nn.Module, list[Row], float]:
-    """Trains the network of `make` in a `Run` of its own; the default is the recipe of `train_lenet.py`.
-
-    Returns the network, the history, and the seconds that its epochs took. `watch` adds to each row of the history. A
-    training that diverges ends early.
-    """
-    images, labels = digits or mnist()["train"]
-    slug = "-".join(str(value) for value in settings.values())
-    out = RUNS / name / slug
-    args = argparse.Namespace(out=out, resume=(out / "checkpoint.pth").exists(), tensorboard=False, **settings)
-    torch.manual_seed(settings["seed"])
-    model = make().to(memory_format=torch.channels_last)
-
-    def loss_of(scores: Tensor, labels: Tensor) -> Tensor:
-        return loss_function(scores, labels) + (penalty(model) if penalty else 0)
-
-    with Run("report/experiments.py", args, settings, CPU) as run:
-        optimizer_ = optimizer(model, lr)
-        scheduler = schedule(optimizer_, lr, epochs * -(-len(images) // batch_size))
-        run.restore(model=model, optimizer=optimizer_, scheduler=scheduler)
-        try:
-            for epoch in run.epochs(epochs):
-                batches = Batches(images, labels, batch_size, epoch_generator(settings["seed"], epoch), augment)
-                loss, right = train_epoch(model, batches, loss_of, optimizer_, scheduler, epoch)
-                run.record({"train_loss": loss, "train_accuracy": right, **watch(model)})
-        except FloatingPointError:
-            pass
-        except KeyboardInterrupt:
-            raise Stopped from None
-    return model, run.history, sum(row["seconds"] for row in run.history)
-
-
-def outcome(name: str, settings: Row, **training: Any) -> Row:
-    """The row of a training: what its last epoch's network reads right."""
-    model, _, seconds = train_network(name, settings, **training)
-    row = {f"{part}_accuracy": round(accuracy(model, part), 6) for part in ("validation", "test")}
-    return {**row, "seconds": round(seconds, 1)}
-
-
-def best_by_validation(rows: list[dict[str, str]], **settings: Any) -> dict[str, str]:
-    """Of the rows with these settings, the one of the highest validation accuracy."""
-    wanted = {name: str(value) for name, value in settings.items()}.items()
-    return max((row for row in rows if wanted <= row.items()), key=lambda row: float(row["validation_accuracy"]))
-
-
-# From 1998 to today
-
-
-class LadderNet(nn.Module):
-    """LeNet-5 between 1998 and today; with everything of one side it is `LeNet5Original` or `LeNet5`.
-
-    Takes images `[B, 1, 28, 28]` in [0, 1], returns scores `[B, 10]`. `tanh` brings along the pixels' range and the
-    first weights' that belong to it. `rbf` brings along F6's squashing, for its codes are of +1 and -1.
-    """
-
-    def __init__(self, tanh: bool, subsampling: bool, table: bool, rbf: bool) -> None:
-        super().__init__()
-        self.tanh, self.subsampling, self.rbf = tanh, subsampling, rbf
-        self.C1 = nn.Conv2d(1, 6, kernel_size=5, padding=0 if tanh else 2)
-        self.S2, self.S4 = (Subsampling(6), Subsampling(16)) if subsampling else (nn.MaxPool2d(2), nn.MaxPool2d(2))
-        self.C3 = PartialConv2d() if table else nn.Conv2d(6, 16, kernel_size=5)
-        self.C5 = nn.Conv2d(16, 120, kernel_size=5)
-        self.F6 = nn.Linear(120, 84)
-        fan_ins = {self.C1: 25, self.S2: 4, self.S4: 4, self.C5: 400, self.F6: 120}
-        if not table:
-            fan_ins[self.C3] = 150
-        if rbf:
-            self.register_buffer("codes", LeNet5Original().codes, persistent=False)
-        else:
-            self.output = nn.Linear(84, 10)
-            fan_ins[self.output] = 84
-        for layer, fan_in in fan_ins.items():
-            for parameter in layer.parameters():  # PyTorch draws from 1 / sqrt(fan_in), the paper from 2.4 / fan_in
-                draw_uniform(parameter, fan_in if tanh else 2.4 * fan_in**0.5)
-
-    def forward(self, images: Tensor) -> Tensor:
-        f = squash if self.tanh else F.relu
-        x = F.pad(images, (2, 2, 2, 2)) * 1.275 - 0.1 if self.tanh else (images - 0.1307) / 0.3081
-        for convolution, pooling in ((self.C1, self.S2), (self.C3, self.S4)):
-            x = convolution(x)
-            x = f(pooling(f(x) if self.subsampling else x))  # the larger of two is that before and after f
-        x = self.F6(f(self.C5(x)).flatten(1))
-        if not self.rbf:
-            return self.output(f(x))
-        return -(squash(x).unsqueeze(1) - self.codes).square().sum(dim=2)
-
-
-def falling_sgd(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler:
-    """The paper's schedule: 2, 3, 3, 4 and 8 parts of 20 at 5, 2, 1, 0.5 and 0.1 parts of its first rate's fifth."""
-    parts = [1.0] * 2 + [0.4] * 3 + [0.2] * 3 + [0.1] * 4 + [0.02] * 8
-    return LambdaLR(optimizer, lambda step: parts[min(19, 20 * step // steps)])
-
-
-def plain_sgd(model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr)
-
-
-CHANGES = ("recipe", "activation", "pooling", "table", "output", "distortions")  # the last of a name's steps is today
-
-
-def rung(today: set[str]) -> dict[str, Any]:
-    """What `train_network` is given where the changes in `today` are made."""
-    network = [change not in today for change in ("activation", "pooling", "table", "output")]
-    modern = {"optimizer": adamw, "schedule": one_cycle} if "recipe" in today else {}
-    return {
-        "make": partial(LadderNet, *network),
-        "loss_function": F.cross_entropy if "output" in today else original_loss,
-        "augment": random_affine if "distortions" in today else None,
-        **(modern or {"optimizer": plain_sgd, "schedule": falling_sgd}),
-    }
-
-
-def ladder(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    """The changes in the order of `CHANGES`, and in the opposite one; each rung at the best of a few learning rates.
-
-    A rung's rate is chosen by five epochs of seed 0.
-    """
-    for order in (CHANGES, CHANGES[::-1]):
-        forward = order == CHANGES
-        for count in range(0 if forward else 1, len(CHANGES) + forward):  # both begin and end alike
-            today = set(order[:count])
-            name = {"order": "forward" if forward else "backward", "rung": count}
-            name |= {"changed": order[count - 1] if count else "nothing"}
-            rates = (0.003, 0.006, 0.012, 0.024) if "recipe" in today else (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-            for lr in rates:
-                settings = {**name, "epochs": 5, "lr": lr, "seed": 0}
-                yield settings, partial(outcome, "ladder", settings, epochs=5, lr=lr, **rung(today))
-            lr = float(best_by_validation(rows, **name, epochs=5)["lr"])
-            for seed in range(args.seeds):
-                settings = {**name, "epochs": 10, "lr": lr, "seed": seed}
-                yield settings, partial(outcome, "ladder", settings, epochs=10, lr=lr, **rung(today))
-
-
-# The recipe
-
-
-OPTIMIZERS = {
-    "SGD": lambda parameters, lr: torch.optim.SGD(parameters, lr),
-    "momentum": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9),
-    "RMSprop": lambda parameters, lr: torch.optim.RMSprop(parameters, lr),
-    "Adam": lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True),
-    "AdamW": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=WEIGHT_DECAY, fused=True),
-}
-
-
-def constant(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler:
-    return LambdaLR(optimizer, lambda step: 1.0)
-
-
-def optimizers(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    """Five epochs at a constant rate; three seeds are enough to see a valley."""
-    for name, make in OPTIMIZERS.items():
-        lowest = -6 if name in ("SGD", "momentum") else -9
-        for exponent in range(lowest, lowest + 8):
-            lr = float(f"{10 ** (exponent / 2):.2g}")
-            for seed in range(min(3, args.seeds)):
-                settings = {"optimizer": name, "lr": lr, "seed": seed}
-                chosen = partial(lambda make, model, lr: make(model.parameters(), lr), make)
-                training = {"epochs": 5, "lr": lr, "optimizer": chosen, "schedule": constant}
-                yield settings, partial(outcome, "optimizers", settings, **training)
-
-
-def batch_size(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    """Four sizes, five rates; for four epochs each, and for as many as take the time of four of 256 digits."""
-    sizes, rates, epochs = (16, 64, 256, 1024), (0.0015, 0.003, 0.006, 0.012, 0.024), 4
-    for size, lr, seed in product(sizes, rates, range(args.seeds)):
-        settings = {"equal": "epochs", "size": size, "lr": lr, "epochs": epochs, "seed": seed}
-        yield settings, partial(outcome, "batch_size", settings, epochs=epochs, batch_size=size, lr=lr)
-    seconds = {size: mean(float(row["seconds"]) for row in rows if row["size"] == str(size)) for size in sizes}
-    for size, lr, seed in product(sizes, rates, range(args.seeds)):
-        in_time = max(1, round(epochs * seconds[256] / seconds[size]))
-        settings = {"equal": "time", "size": size, "lr": lr, "epochs": in_time, "seed": seed}
-        yield settings, partial(outcome, "batch_size", settings, epochs=in_time, batch_size=size, lr=lr)
-
-
-def criterion(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    """The network of 1998, with equation 9's j from nearly nothing to so much that its floor is gone."""
-
-    def pull_alone(scores: Tensor, labels: Tensor) -> Tensor:
-        return -scores.gather(1, labels[:, None]).mean()  # the first term of equation 9, without the second
-
-    losses = {"none": pull_alone, **{str(j): partial(original_loss, j=j) for j in (0.1, 1, 3, 10, 20, 50, 100)}}
-    for epochs, tried in ((5, list(losses)), (2, list(losses)), (20, ["none", "0.1", "10"])):
-        for j, seed in product(tried, range(args.seeds)):
-            settings = {"j": j, "epochs": epochs, "seed": seed}
-            training = {"make": LeNet5Original, "loss_function": losses[j], "lr": LEARNING_RATES["original"]}
-            yield settings, partial(outcome, "criterion", settings, epochs=epochs, **training)
-
-
-# The data
-
-
-def digits(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    """The first digits of the training set, repeated to 55,000 an epoch, so that all trainings have as many steps.
-
-    With all 60,000 there are none to validate on; nothing is chosen here.
-    """
-    whole = [torch.cat(parts) for parts in zip(mnist()["train"], mnist()["validation"], strict=True)]
-    for count, augment in product((100, 300, 1000, 3000, 10_000, 30_000, 60_000), (True, False)):
-        index = torch.arange(TRAINING_DIGITS) % count if count <= TRAINING_DIGITS else torch.arange(count)
-        for seed in range(args.seeds):
-            settings = {"digits": count, "distortions": augment, "seed": seed}
-            training = {"digits": (whole[0][index], whole[1][index]), "augment": random_affine if augment else None}
-            yield settings, partial(outcome, "digits", settings, **training)
-
-
-class DropoutLeNet5(LeNet5):
-    """LeNet-5 that loses a share of C5's and F6's units in every step of the training."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.C5 = nn.Sequential(self.C5, nn.Dropout(share))
-        self.F6 = nn.Sequential(self.F6, nn.Dropout(share))
-
-
-def l1(weight: float, model: nn.Module) -> Tensor:
-    """`weight` times the sum of all weights' sizes, biases left out."""
-    return weight * sum(parameter.abs().sum() for parameter in model.parameters() if parameter.dim() > 1)
-
-
-def regularization(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    """A hundred epochs on 1,000 digits, at a constant rate; every method in several strengths."""
-    few = tuple(part[:1000] for part in mnist()["train"])
-
-    def watch(model: nn.Module) -> Row:
-        row = {}
-        for part in ("validation", "test"):
-            loss, right = evaluate(model, Batches(*mnist()[part], batch_size=1000), F.cross_entropy)
-            row |= {f"{part}_loss": loss, f"{part}_accuracy": right}
-        return row
-
-    def train(settings: Row, early: bool, **training: Any) -> Row:
-        common = {"digits": few, "epochs": 100, "batch_size": 50, "lr": 0.001, "schedule": constant, "watch": watch}
-        _, history, seconds = train_network("regularization", settings, **{**common, "augment": None, **training})
-        keep_curves("regularization", settings, history)
-        row = min(history, key=lambda row: row["validation_loss"]) if early else history[-1]
-        return {**{name: row[name] for name in row if name not in ("epoch", "seconds")}, "seconds": round(seconds, 1)}
-
-    def decay(weight: float) -> Callable[[nn.Module, float], torch.optim.Optimizer]:
-        return lambda model, lr: torch.optim.AdamW(model.parameters(), lr, weight_decay=weight, fused=True)
-
-    methods: list[tuple[str, float, dict[str, Any]]] = [
-        ("nothing", 0, {"optimizer": decay(0)}),
-        ("early stopping", 0, {"optimizer": decay(0)}),
-        *(("weight decay", weight, {"optimizer": decay(weight)}) for weight in (0.1, 1, 10, 100)),
-        *(("L1", weight, {"optimizer": decay(0), "penalty": partial(l1, weight)}) for weight in (1e-5, 1e-4, 1e-3)),
-        *(("dropout", p, {"optimizer": decay(0), "make": partial(DropoutLeNet5, p)}) for p in (0.2, 0.5, 0.8)),
-        ("distortions", 1, {"optimizer": decay(0), "augment": random_affine}),
-    ]
-    for (method, strength, training), seed in product(methods, range(args.seeds)):
-        settings = {"method": method, "strength": strength, "seed": seed}
-        yield settings, partial(train, settings, method == "early stopping", **training)
-
-
-def affine(images: Tensor, rows: list[list[float]]) -> Tensor:
-    """`images` [B, 1, H, W] looked at through the 2x3 matrix `rows`; what lies outside is background."""
-    theta = torch.tensor(rows).expand(len(images), 2, 3)
-    return F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), align_corners=False)
-
-
-def rotated(model: nn.Module, images: Tensor, labels: Tensor, degrees: float) -> Tensor:
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return affine(images, [[cos, -sin, 0.0], [sin, cos, 0.0]])
-
-
-def shifted(model: nn.Module, images: Tensor, labels: Tensor, pixels: float) -> Tensor:
-    return affine(images, [[1.0, 0.0, pixels / 14], [0.0, 1.0, 0.0]])
-
-
-def scaled(model: nn.Module, images: Tensor, labels: Tensor, factor: float) -> Tensor:
-    return affine(images, [[1 / factor, 0.0, 0.0], [0.0, 1 / factor, 0.0]])
-
-
-def noisy(model: nn.Module, images: Tensor, labels: Tensor, sigma: float) -> Tensor:
-    return images + sigma * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-
-
-def attacked(model: nn.Module, images: Tensor, labels: Tensor, step: float) -> Tensor:
-    """The fast gradient sign method: every pixel moved by `step` in the direction that makes the loss larger.
-
-    I. Goodfellow, J. Shlens, C. Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015, section 4.
-    """
-    images = images.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(F.cross_entropy(model(images), labels), images)
-    return (images + step * slope.sign()).clamp(0, 1).detach()
-
-
-DISTURBANCES = {
-    "rotation": (rotated, (-60, -45, -30, -15, 0, 15, 30, 45, 60)),  # degrees
-    "shift": (shifted, (0, 1, 2, 3, 4, 5, 6)),  # pixels
-    "scale": (scaled, (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4, 1.5)),
-    "noise": (noisy, (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),  # standard deviation, 1 is black on white
-    "attack": (attacked, (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)),  # largest change of a pixel
-}
-
-
-def robustness(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    """Networks trained with and without distortions, on test digits that are disturbed more and more."""
-
-    @cache
-    def trained(distortions: bool, seed: int) -> nn.Module:
-        settings = {"distortions": distortions, "seed": seed}
-        return train_network("robustness", settings, augment=random_affine if distortions else None)[0].eval()
-
-    def disturb(settings: Row) -> Row:
-        start = time.perf_counter()
-        model = trained(settings["distortions"], settings["seed"])
-        change, right = DISTURBANCES[settings["disturbance"]][0], 0
-        for images, labels in Batches(*mnist()["test"], batch_size=1000):
-            images = change(model, images, labels, settings["strength"])
-            with torch.inference_mode():
-                right += (model(images).argmax(dim=1) == labels).sum().item()
-        return {"test_accuracy": right / 10_000, "seconds": round(time.perf_counter() - start, 1)}
-
-    for distortions, seed in product((True, False), range(args.seeds)):
-        for disturbance, (_, strengths) in DISTURBANCES.items():
-            for strength in strengths:
-                settings = {"distortions": distortions, "disturbance": disturbance, "strength": strength, "seed": seed}
-                yield settings, partial(disturb, settings)
-
-
-# The size
-
-
-class WideLeNet5(LeNet5):
-    """LeNet-5 with `width` times as many maps and units in every layer but the last."""
-
-    def __init__(self, width: float) -> None:
-        super().__init__()
-        c1, c3, c5, f6 = (max(1, round(width * count)) for count in (6, 16, 120, 84))
-        self.C1 = nn.Conv2d(1, c1, kernel_size=5, padding=2)
-        self.C3 = nn.Conv2d(c1, c3, kernel_size=5)
-        self.C5 = nn.Linear(c3 * 25, c5)
-        self.F6 = nn.Linear(c5, f6)
-        self.output = nn.Linear(f6, 10)
-
-
-def width(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    for factor, seed in product((0.1, 0.2, 0.35, 0.5, 1, 2, 4), range(args.seeds)):
-        settings = {"width": factor, "parameters": count_parameters(WideLeNet5(factor)), "seed": seed}
-        yield settings, partial(outcome, "width", settings, make=partial(WideLeNet5, factor))
-
-
 EXPERIMENTS: dict[str, Callable[[argparse.Namespace, list[dict[str, str]]], Trainings]] = {
-    "ladder": ladder,
-    "optimizers": optimizers,
-    "batch_size": batch_size,
-    "digits": digits,
-    "regularization": regularization,
-    "robustness": robustness,
-    "width": width,
-    "criterion": criterion,
+    "ladder": lenet_experiments.ladder,
+    "optimizers": lenet_experiments.optimizers,
+    "batch_size": lenet_experiments.batch_size,
+    "digits": lenet_experiments.digits,
+    "regularization": lenet_experiments.regularization,
+    "robustness": lenet_experiments.robustness,
+    "width": lenet_experiments.width,
+    "criterion": lenet_experiments.criterion,
     "unet_place": unet_experiments.place,
 }
 
@@ -475,13 +57,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def keep_curves(name: str, settings: Row, history: list[Row]) -> None:
-    """Adds a training's history to NAME_curves.csv."""
-    path = RESULTS / f"{name}_curves.csv"
-    rows = read_table(path)
-    written = [{**settings, **row} for row in history]
+def keep_curves(path: Path, settings: Row, history: list[Row]) -> None:
+    """Adds a training's history, if its experiment keeps them, to the file `path`."""
     same = {key: str(value) for key, value in settings.items()}.items()
-    write_rows(path, [row for row in rows if not same <= row.items()] + written)
+    others = [row for row in read_table(path) if not same <= row.items()]  # same: of a command killed just before
+    if history:
+        write_rows(path, others + [{**settings, **row} for row in history])
 
 
 def means(rows: list[dict[str, str]], settings: list[str]) -> list[Row]:
@@ -510,7 +91,9 @@ def run(name: str, args: argparse.Namespace) -> None:
         as_text = {key: str(value) for key, value in settings.items()}
         if any(as_text.items() <= row.items() for row in rows):
             continue
-        row = {**as_text, **{key: str(value) for key, value in train().items()}}
+        result = train()
+        keep_curves(path.with_stem(f"{name}_curves"), settings, result.pop("curves", []))
+        row = {**as_text, **{key: str(value) for key, value in result.items()}}
         rows.append(row)
         write_rows(path, rows)
         write_rows(path.with_stem(f"{name}_means"), means(rows, list(settings)))

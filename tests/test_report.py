@@ -1,5 +1,6 @@
 """The texts say what the files under report/results/ say, and experiments keep every training that was finished."""
 
+import argparse
 import csv
 import json
 import re
@@ -13,7 +14,7 @@ import torch
 import infer_unet
 import train_lenet
 import train_unet
-from report import benchmark, experiments, fill, lenet_runs, unet_experiments, unet_scores
+from report import benchmark, experiments, fill, lenet_experiments, lenet_runs, unet_experiments, unet_scores
 
 HISTORY = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 
@@ -199,7 +200,7 @@ def coins(tmp_path, monkeypatch):
     """An experiment of two settings and two seeds whose third training is interrupted; what it ran is in `ran`."""
     ran = []
 
-    def coin(args):
+    def coin(args, rows):
         for sides in (2, 6):
             for seed in range(args.seeds):
                 yield {"sides": sides, "seed": seed}, lambda sides=sides, seed=seed: toss(sides, seed)
@@ -237,12 +238,12 @@ def test_the_mean_and_the_interval_are_over_the_seeds_of_a_setting(coins, tmp_pa
 
 
 def test_a_training_of_the_criterion_learns_and_reports_on_digits_kept_back(monkeypatch):
-    load = experiments.load_mnist
+    load = lenet_experiments.load_mnist
     few = {True: 6000, False: 200}
     monkeypatch.setattr(
-        experiments, "load_mnist", lambda root, train: tuple(x[: few[train]] for x in load(root, train))
+        lenet_experiments, "load_mnist", lambda root, train: tuple(x[: few[train]] for x in load(root, train))
     )
-    settings, train = next(experiments.criterion(seeds=1))
+    settings, train = next(lenet_experiments.criterion(argparse.Namespace(seeds=1), []))
     assert settings == {"j": "none", "epochs": 5, "seed": 0}
     row = train()
     assert list(row) == ["validation_accuracy", "test_accuracy", "seconds"]
@@ -250,7 +251,7 @@ def test_a_training_of_the_criterion_learns_and_reports_on_digits_kept_back(monk
 
 
 def test_scores_that_are_stretched_put_the_roof_too_high_and_the_wheels_too_low():
-    place = unet_experiments.place(None)
+    place = unet_experiments.place(argparse.Namespace(data=None), [])
     rows = {settings["place"]: score() for settings, score in (next(place) for _ in range(3))}
     assert rows["padded"]["dice"] > rows["centred"]["dice"] > rows["stretched"]["dice"] > 0.95
     assert float(rows["stretched"]["roof"]) < -1 and float(rows["stretched"]["wheels"]) > 1
