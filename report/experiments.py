@@ -6,9 +6,13 @@
     python -m report.experiments digits           from 100 to 60,000 training digits
     python -m report.experiments regularization   under- and overfitting on 1,000 digits
     python -m report.experiments robustness       digits turned, shifted, scaled, noisy, and attacked
+    python -m report.experiments missed           the test digits that they read wrong
     python -m report.experiments width            a tenth to four times LeNet-5's width
     python -m report.experiments criterion        which j of the paper's equation 9?
     python -m report.experiments unet_place --data DIR    what cropping does to the U-Net's outline
+    python -m report.experiments unet_size --data DIR     how large the U-Net's input should be
+    python -m report.experiments unet_width --data DIR    wide or narrow, in equal time
+    python -m report.experiments unet_photographs --data DIR    from 8 to 258 cars to train on
 
 writes report/results/experiments/NAME.csv after every training, and NAME_means.csv with the mean over the seeds and its
 95% interval. A command that is stopped goes on, when it is given again, in the training that it was in. What is tried
@@ -43,9 +47,13 @@ EXPERIMENTS: dict[str, Callable[[argparse.Namespace, list[dict[str, str]]], Trai
     "digits": lenet_experiments.digits,
     "regularization": lenet_experiments.regularization,
     "robustness": lenet_experiments.robustness,
+    "missed": lenet_experiments.missed,
     "width": lenet_experiments.width,
     "criterion": lenet_experiments.criterion,
     "unet_place": unet_experiments.place,
+    "unet_size": unet_experiments.size,
+    "unet_width": unet_experiments.width,
+    "unet_photographs": unet_experiments.photographs,
 }
 
 

@@ -1,32 +1,41 @@
-"""Draws the figures of the README and the report from report/results/.
+"""Draws the figures of the README and the report from report/results/, in seconds.
 
-    python -m report.figures
+    python -m report.figures            all of them
+    python -m report.figures ladder     one, by its file's name in report/figures/
 
-`lenet_curves.png`: loss and accuracy of the five seeds. `lenet_digits.png`: digits of the test set and what the network
-of seed 0 read, which is kept in report/results/lenet/modern-seed0-read.txt and made anew where its weights are at hand.
-`unet_curves.png`: the training of `model.pth`. `car_overlay.jpg`: the car that it finds in `car.jpg`.
+What the networks see is drawn from the weights in the repository, and `both.jpg` from what the network of seed 0
+read, which is kept in report/results/lenet/modern-seed0-read.txt and made anew where its weights are at hand.
 """
 
+import argparse
 import csv
 import sys
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import mean, mode
+from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from torch import Tensor, nn
+from torchvision.transforms.functional import to_tensor
 
 from carvana import open_photograph
 from infer_unet import overlay, predict_mask
-from lenet import LeNet5
+from lenet import LeNet5, LeNet5Original
 from train_lenet import load_mnist
 from training import write_whole
 from unet import load_unet
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "report" / "results"
-FIGURES = ROOT / "report" / "figures"
-WEIGHTS = ROOT / "runs" / "report" / "modern-seed0" / "lenet.pth"
+FOLDER = ROOT / "report" / "figures"
+WEIGHTS = ROOT / "labs" / "weights"
+RUN_OF_SEED_0 = ROOT / "runs" / "report" / "modern-seed0" / "lenet.pth"
 READ = RESULTS / "lenet" / "modern-seed0-read.txt"
 
 
@@ -35,11 +44,11 @@ def read_rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def draw_curves(path: Path) -> None:
+def draw_curves(figure: Figure) -> None:
     """Each curve is the mean of the seeds, in a band from the lowest to the highest of them."""
     histories = [read_rows(f"lenet/modern-seed{seed}.csv") for seed in range(5)]
     epochs = [int(row["epoch"]) for row in histories[0]]
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure.set_size_inches(10, 3.6)
     for axes, title in zip(figure.subplots(1, 2), ("Loss", "Accuracy"), strict=True):
         for label, short in (("training, with distortions, while it learned", "train"), ("test", "test")):
             column = f"{short}_{title.lower()}"
@@ -57,8 +66,6 @@ def draw_curves(path: Path) -> None:
     accuracy.set_ylim(0.94, 1)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
-    with write_whole(path) as part:
-        figure.savefig(part, dpi=150)
 
 
 @torch.inference_mode()
@@ -72,31 +79,35 @@ def keep_what_was_read(weights: Path) -> None:
         part.write_text("".join(read[i : i + 100] + "\n" for i in range(0, len(read), 100)))
 
 
-def draw_digits(path: Path, shown: int = 12, misread: int = 4) -> None:
-    """Draws the first digits of the test set that were read right, and the first that were not."""
+def draw_both(figure: Figure, shown: int = 20, misread: int = 4) -> None:
+    """The README's picture: test digits and what was read, the wrong ones last; and the car found in `car.jpg`."""
+    figure.set_size_inches(10, 3.5)
     images, labels = load_mnist(ROOT / "data", train=False)
     read = torch.tensor([int(digit) for digit in READ.read_text().replace("\n", "")])
     right, wrong = (torch.nonzero(equal)[:, 0] for equal in (read == labels, read != labels))
     indices = torch.cat([right[: shown - misread], wrong[:misread]])
-    figure = Figure(figsize=(10, 1.3), layout="constrained")
-    for axes, index in zip(figure.subplots(1, shown), indices, strict=True):
+    digits, car = figure.subfigures(1, 2, width_ratios=(1, 1))
+    for axes, index in zip(digits.subplots(4, 5).flat, indices, strict=True):
         axes.imshow(images[index, 0], cmap="gray_r")
         axes.axis("off")
         if read[index] == labels[index]:
-            axes.set_title(f"{read[index]}", fontsize=12)
+            axes.set_title(f"{read[index]}", fontsize=11)
         else:
-            axes.set_title(f"{read[index]} (is {labels[index]})", fontsize=12, color="tab:red")
-    with write_whole(path) as part:
-        figure.savefig(part, dpi=150)
+            axes.set_title(f"{read[index]} (is {labels[index]})", fontsize=11, color="tab:red")
+    image = open_photograph(ROOT / "car.jpg")
+    mask = predict_mask(load_unet(ROOT / "model.pth", torch.device("cpu")), image)
+    axes = car.subplots()
+    axes.imshow(overlay(image, mask))
+    axes.axis("off")
 
 
-def draw_unet_curves(path: Path) -> None:
+def draw_unet_curves(figure: Figure) -> None:
     """The loss of every step, smoothed, by run and size; and Dice on the selection cars after each epoch."""
     losses, history = read_rows("unet/losses.csv"), read_rows("unet/history.csv")
     values = torch.tensor([float(row["loss"]) for row in losses])
     stages = [(row["run"], row["size"]) for row in losses]
     changes = [0] + [step for step in range(1, len(stages)) if stages[step] != stages[step - 1]] + [len(stages)]
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    figure.set_size_inches(10, 3.8)
     left, right = figure.subplots(1, 2)
     for start, end in pairwise(changes):
         window = min(50, end - start)
@@ -116,27 +127,309 @@ def draw_unet_curves(path: Path) -> None:
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    with write_whole(path) as part:
+
+
+def draw_mask(figure: Figure) -> None:
+    """The coursework's two panels, of `car.jpg`."""
+    figure.set_size_inches(10, 3.6)
+    image = open_photograph(ROOT / "car.jpg")
+    mask = predict_mask(load_unet(ROOT / "model.pth", torch.device("cpu")), image)
+    for axes, title, picture in zip(figure.subplots(1, 2), ("Input image", "Mask"), (image, mask == 0), strict=True):
+        axes.imshow(picture, cmap="gray")
+        axes.set(title=title, xticks=[], yticks=[])
+
+
+# The experiments
+
+
+def experiment(name: str, **wanted: Any) -> list[dict[str, str]]:
+    """The rows of an experiment's file with these settings."""
+    settings = {key: str(value) for key, value in wanted.items()}.items()
+    return [row for row in read_rows(f"experiments/{name}.csv") if settings <= row.items()]
+
+
+def column(rows: list[dict[str, str]], name: str) -> list[float]:
+    return [float(row[name]) for row in rows]
+
+
+def error_axis(axes: Axes, title: str, xlabel: str) -> None:
+    """A logarithmic axis of errors: what halves them is as long a way everywhere."""
+    axes.set(title=title, xlabel=xlabel, yscale="log")
+    axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}%")
+    axes.grid(alpha=0.3)
+
+
+def plot_error(axes: Axes, x: Sequence[Any], rows: list[dict[str, str]], label: str, **style: Any) -> None:
+    """The error of test digits in rows of means, in percent, in a band as wide as its 95% interval."""
+    error = np.array([100 - 100 * value for value in column(rows, "test_accuracy")])
+    interval = np.array([100 * float(row["test_accuracy_interval"] or 0) for row in rows])
+    (line,) = axes.plot(x, error, marker="o", markersize=4, label=label, **style)
+    low = np.maximum(error - interval, error / 3)  # an interval that reaches 0 would have no end on a logarithmic axis
+    axes.fill_between(x, low, error + interval, color=line.get_color(), alpha=0.2, lw=0)
+
+
+CHANGES = {
+    "nothing": "1998",
+    "recipe": "AdamW,\none cycle",
+    "activation": "ReLU",
+    "pooling": "max-pooling",
+    "table": "full C3",
+    "output": "linear,\ncross-entropy",
+    "distortions": "distortions",
+}
+
+
+def draw_ladder(figure: Figure) -> None:
+    """One line forward and one backward; both begin with the network of 1998 and end with today's."""
+    figure.set_size_inches(10, 6.4)
+    forward = experiment("ladder_means", order="forward", epochs=10)
+    backward = [forward[0], *experiment("ladder_means", order="backward", epochs=10)]
+    first_change, last_change = forward[1]["changed"], forward[-1]["changed"]
+    ends = {"forward": forward, "backward": [*backward, {**forward[-1], "changed": first_change}]}
+    for axes, (order, rows) in zip(figure.subplots(2, 1, sharey=True), ends.items(), strict=True):
+        first = first_change if order == "forward" else last_change
+        x = range(len(rows))
+        plot_error(axes, x, rows, order, color="tab:blue" if order == "forward" else "tab:orange")
+        error_axis(axes, f"From 1998 to today, {first} first", "")
+        axes.set(ylabel="test error", xticks=x, xlim=(-0.4, len(rows) - 0.6))
+        axes.set_xticklabels(
+            [CHANGES[row["changed"]] if i == 0 else f"+ {CHANGES[row['changed']]}" for i, row in enumerate(rows)]
+        )
+
+
+def draw_optimizers(figure: Figure) -> None:
+    axes = figure.subplots()
+    rows = experiment("optimizers_means")
+    for name in dict.fromkeys(row["optimizer"] for row in rows):
+        own = [row for row in rows if row["optimizer"] == name]
+        plot_error(axes, column(own, "lr"), own, name)
+    error_axis(axes, "Five epochs at a constant learning rate, three seeds", "learning rate")
+    axes.set(xscale="log", ylabel="test error")
+    axes.legend(frameon=False)
+
+
+def draw_batch_size(figure: Figure) -> None:
+    for axes, equal in zip(figure.subplots(1, 2, sharey=True), ("epochs", "time"), strict=True):
+        rows = experiment("batch_size_means", equal=equal)
+        for size in dict.fromkeys(row["size"] for row in rows):
+            own = [row for row in rows if row["size"] == size]
+            plot_error(axes, column(own, "lr"), own, f"{size} digits")
+        error_axis(axes, f"At equal {equal}", "highest learning rate")
+        axes.set(xscale="log")
+    figure.axes[0].set_ylabel("test error")
+    figure.axes[0].legend(frameon=False, title="Batch")
+
+
+def draw_digits_needed(figure: Figure) -> None:
+    axes = figure.subplots()
+    for distortions, label in ((False, "as they are"), (True, "distorted")):
+        rows = experiment("digits_means", distortions=distortions)
+        plot_error(axes, column(rows, "digits"), rows, label)
+    error_axis(axes, "Equal number of steps, five seeds", "training digits")
+    axes.set(xscale="log", ylabel="test error")
+    axes.legend(frameon=False)
+
+
+def draw_regularization(figure: Figure) -> None:
+    """Of each method its strength of lowest validation loss: the loss of training and of validation digits."""
+    figure.set_size_inches(10, 5.6)
+    rows, curves = experiment("regularization_means"), read_rows("experiments/regularization_curves.csv")
+    best = {row["method"]: row for row in sorted(rows, key=lambda row: -float(row["validation_loss"]))}
+    methods = [method for method in dict.fromkeys(row["method"] for row in rows) if method != "early stopping"]
+    for axes, method in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, methods, strict=False):
+        strength = best[method]["strength"]
+        own = [row for row in curves if (row["method"], row["strength"]) == (method, strength)]
+        for part, label in (("train", "training"), ("validation", "validation")):
+            by_epoch: dict[int, list[float]] = {}
+            for row in own:
+                by_epoch.setdefault(int(row["epoch"]), []).append(float(row[f"{part}_loss"]))
+            axes.plot(list(by_epoch), [mean(losses) for losses in by_epoch.values()], label=label)
+        axes.set(title=method if strength == "0" else f"{method}, {strength}", yscale="log", ylim=(0.01, 3))
+        axes.grid(alpha=0.3)
+    for axes in figure.axes[3:]:
+        axes.set_xlabel("epoch")
+    for axes in figure.axes[::3]:
+        axes.set_ylabel("loss")
+    figure.axes[0].legend(frameon=False)
+
+
+DISTURBED = {
+    "rotation": "degrees",
+    "shift": "pixels to the side",
+    "scale": "factor",
+    "noise": "standard deviation",
+    "attack": "largest change of a pixel",
+}
+
+
+def draw_robustness(figure: Figure) -> None:
+    figure.set_size_inches(12, 3.4)
+    for axes, (name, unit) in zip(figure.subplots(1, 5, sharey=True), DISTURBED.items(), strict=True):
+        for distortions, label in ((False, "trained on digits as they are"), (True, "on distorted digits")):
+            rows = experiment("robustness_means", distortions=distortions, disturbance=name)
+            x, right = column(rows, "strength"), np.array(column(rows, "test_accuracy"))
+            interval = np.array(column(rows, "test_accuracy_interval"))
+            (line,) = axes.plot(x, right, marker="o", markersize=3, label=label)
+            axes.fill_between(x, right - interval, right + interval, color=line.get_color(), alpha=0.2, lw=0)
+        axes.set(title=name, xlabel=unit, ylim=(0, 1.02))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("test digits read right")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+
+
+def draw_missed(figure: Figure) -> None:
+    """The test digits that all seeds read wrong, with what most of them read."""
+    reads: dict[int, list[str]] = {}
+    rows = read_rows("experiments/missed_curves.csv")
+    for row in rows:
+        reads.setdefault(int(row["index"]), []).append(row["read"])
+    seeds = len({row["seed"] for row in rows})
+    missed = sorted(index for index, read in reads.items() if len(read) == seeds)
+    images, labels = load_mnist(ROOT / "data", train=False)
+    lines = -(-len(missed) // 10)
+    figure.set_size_inches(10, 1.15 * lines)
+    for axes in figure.subplots(lines, 10, squeeze=False).flat:
+        axes.axis("off")
+    for axes, index in zip(figure.axes, missed, strict=False):
+        axes.imshow(images[index, 0], cmap="gray_r")
+        axes.set_title(f"{labels[index]} read as {mode(reads[index])}", fontsize=9)
+
+
+def draw_width(figure: Figure) -> None:
+    axes = figure.subplots()
+    rows = experiment("width_means")
+    plot_error(axes, column(rows, "parameters"), rows, "LeNet-5's layout, ten epochs, five seeds")
+    for row in rows:
+        at = (float(row["parameters"]), 100 - 100 * float(row["test_accuracy"]))
+        axes.annotate(f"{row['width']}x", at, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+    axes.plot(9994, 100 - 99.60, "k*", label="published: another layout with BatchNorm, one run")
+    axes.plot(61_706, 100 - 99.46, "k^", label="published: LeNet-5's features, support vector machine")
+    error_axis(axes, "Width", "parameters")
+    axes.set(xscale="log", ylabel="test error")
+    axes.legend(frameon=False)
+
+
+def draw_unet_data(figure: Figure) -> None:
+    """Dice against the input's size, the network's width, and the number of cars."""
+    figure.set_size_inches(11, 3.6)
+    left, middle, right = figure.subplots(1, 3)
+    rows = experiment("unet_size_means")
+    for name, label in (("ceiling", "a perfect network"), ("dice", "model.pth")):
+        left.plot(
+            column(rows, "short_side"), [100 - 100 * dice for dice in column(rows, name)], marker="o", ms=4, label=label
+        )
+    error_axis(left, "32 photographs at full size", "short side of the input")
+    left.legend(frameon=False)
+    for axes, name, by, xlabel in (
+        (middle, "unet_width", "base_channels", "base channels, equal time"),
+        (right, "unet_photographs", "cars", "cars to train on, equal steps"),
+    ):
+        rows = experiment(f"{name}_means")
+        missing = [100 - 100 * dice for dice in column(rows, "dice")]
+        axes.errorbar(
+            column(rows, by), missing, [100 * x for x in column(rows, "dice_interval")], marker="o", ms=4, capsize=3
+        )
+        error_axis(axes, f"Small pictures, {rows[0]['count']} seeds", xlabel)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(column(rows, by))
+    left.set_ylabel("missing to a Dice of 1")
+
+
+# What the filters see
+
+
+def show_maps(figure: Figure, maps: Tensor, columns: int, title: str, cmap: str = "gray") -> None:
+    """A sheet of maps [N, H, W], each from its own darkest to its own brightest (but for some single pixels)."""
+    figure.suptitle(title, fontsize=10)
+    for axes in figure.subplots(-(-len(maps) // columns), columns, squeeze=False).flat:
+        axes.axis("off")
+    for axes, picture in zip(figure.axes, maps, strict=False):
+        most = picture.abs().quantile(0.995).item()
+        axes.imshow(picture, cmap=cmap, vmin=-most if cmap == "RdBu_r" else picture.min(), vmax=most)
+
+
+@torch.inference_mode()
+def outputs_of(model: nn.Module, layers: Sequence[str], image: Tensor) -> list[Tensor]:
+    """The maps [C, H, W] that the layers of these names make of `image` [1, C, H, W]."""
+    outputs: dict[str, Tensor] = {}
+    for name in layers:
+        model.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: outputs.update({name: out[0]}))
+    model(image)
+    return [outputs[name] for name in layers]
+
+
+@torch.inference_mode()
+def draw_lenet_filters(figure: Figure) -> None:
+    """C1's kernels, and C1's and C3's maps of the first test digit, a seven, in both networks."""
+    figure.set_size_inches(10, 9)
+    images, _ = load_mnist(ROOT / "data", train=False)
+    modern, original = LeNet5(), LeNet5Original()
+    for model, name in ((modern, "lenet"), (original, "lenet_original")):
+        model.load_state_dict(torch.load(WEIGHTS / f"{name}.pth", map_location="cpu", weights_only=True))
+    for half, (model, year) in zip(figure.subfigures(2, 1), ((modern, "today"), (original, "1998")), strict=True):
+        maps_of_c1, maps_of_c3 = outputs_of(model, ("C1", "C3"), images[:1])
+        kernels, first, third = half.subfigures(1, 3, width_ratios=(2, 2, 4))
+        show_maps(kernels, model.C1.weight[:, 0], 2, f"{year}: C1's kernels", "RdBu_r")
+        show_maps(first, maps_of_c1, 2, "C1's maps")
+        show_maps(third, maps_of_c3, 4, "C3's maps")
+
+
+@torch.inference_mode()
+def draw_unet_filters(figure: Figure) -> None:
+    """The first level's kernels and maps on the drawn car: on the way down, and just before the last convolution."""
+    figure.set_size_inches(10, 6.4)
+    model = load_unet(ROOT / "model.pth", torch.device("cpu"))
+    image = to_tensor(open_photograph(ROOT / "car.jpg").resize((432, 288)))[None]
+    down, up = outputs_of(model, ("down_conv1", "up_conv4"), image)
+    top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2, 2, 2))
+    kernels = model.down_conv1[0].weight
+    show_maps(top, kernels.mean(dim=1), 8, "down_conv1's first kernels, mean of red, green and blue", "RdBu_r")
+    show_maps(middle, down, 8, "down_conv1's maps: edges and surfaces, wherever they are")
+    show_maps(bottom, up, 8, "up_conv4's maps: the car, apart from the rest")
+
+
+FIGURES: dict[str, Callable[[Figure], None]] = {
+    "both": draw_both,
+    "lenet_curves": draw_curves,
+    "unet_curves": draw_unet_curves,
+    "car_mask": draw_mask,
+    "ladder": draw_ladder,
+    "optimizers": draw_optimizers,
+    "batch_size": draw_batch_size,
+    "digits": draw_digits_needed,
+    "regularization": draw_regularization,
+    "robustness": draw_robustness,
+    "missed": draw_missed,
+    "width": draw_width,
+    "unet_data": draw_unet_data,
+    "lenet_filters": draw_lenet_filters,
+    "unet_filters": draw_unet_filters,
+}
+
+
+PHOTOGRAPHS = ("both", "car_mask")  # as JPEG: a tenth of the PNG's size
+
+
+def draw(name: str) -> None:
+    """Draws the figure `name` into its file."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FIGURES[name](figure)
+    with write_whole(FOLDER / f"{name}.{'jpg' if name in PHOTOGRAPHS else 'png'}") as part:
         figure.savefig(part, dpi=150)
 
 
-def draw_overlay(path: Path) -> None:
-    """What infer_unet.py makes of the drawn car.jpg, at half its size."""
-    image = open_photograph(ROOT / "car.jpg")
-    mask = predict_mask(load_unet(ROOT / "model.pth", torch.device("cpu")), image)
-    with write_whole(path) as part:
-        overlay(image, mask).reduce(2).save(part, quality=90)
-
-
 def main() -> None:
-    FIGURES.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="*", choices=[[], *FIGURES], help="figures (default: all)")
+    names = parser.parse_args().name or list(FIGURES)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     try:
-        if WEIGHTS.exists():
-            keep_what_was_read(WEIGHTS)
-        draw_digits(FIGURES / "lenet_digits.png")
-        draw_curves(FIGURES / "lenet_curves.png")
-        draw_unet_curves(FIGURES / "unet_curves.png")
-        draw_overlay(FIGURES / "car_overlay.jpg")
+        if RUN_OF_SEED_0.exists():
+            keep_what_was_read(RUN_OF_SEED_0)
+        for name in names:
+            draw(name)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}: make the runs first, see report/README.md")
 

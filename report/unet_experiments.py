@@ -1,8 +1,10 @@
 """The U-Net's experiments; `python -m report.experiments NAME` runs them (see there)."""
 
 import argparse
+import random
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,24 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch.utils.data import DataLoader
 from torchvision.transforms.functional import resize, to_tensor
 
-from carvana import find_pairs, open_photograph, read_mask
-from infer_unet import network_size
-from train_unet import SIZE, dice_coefficient
+from carvana import CarDataset, car_of, find_pairs, open_photograph, read_mask, shape_for, split_by_car
+from infer_unet import network_size, predict_mask
+from report.lenet_experiments import CPU, run_of
+from train_unet import DEFAULTS, SIZE, begin_training, dice_coefficient, mean, score_pictures, train_steps
+from training import epoch_generator
 from unet import UNet, load_unet
 
 ROOT = Path(__file__).resolve().parent.parent
 CAR_MASK = ROOT / "report" / "results" / "unet" / "car_mask.png"
+SMALL, BATCH_SIZE, STEPS = 64, 8, 250  # short side of the pictures, pictures a step, steps of the small trainings
+STEPS_IN_EQUAL_TIME = {8: 620, 16: 250, 32: 80}  # by base channels, on one core of an AMD EPYC with AVX2
+VIEWS = 4  # of each report car
+
 Row = dict[str, Any]
+Trainings = Iterator[tuple[Row, Callable[[], Row]]]
 
 
 @torch.inference_mode()
@@ -56,22 +66,101 @@ def outline_shift(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {"roof": float(np.median(roof)), "wheels": float(np.median(wheels))}
 
 
-def place(args: argparse.Namespace, rows: list[dict[str, str]]) -> Iterator[tuple[Row, Callable[[], Row]]]:
+def dice_of(found: np.ndarray, truth: np.ndarray) -> float:
+    return round(dice_coefficient(torch.from_numpy(found).float(), torch.from_numpy(truth).float()).item(), 6)
+
+
+def place(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
     """Where do the scores of a network that crops belong? With model.pth, on `car.jpg` and the photographs in `--data`.
 
     The shifts of roof and wheels are in rows of the network's input.
     """
-    model = load_unet(ROOT / "model.pth", torch.device("cpu"))
+    model = load_unet(ROOT / "model.pth", CPU)
 
     def score(photo: Path, mask: Path, how: str) -> Row:
         truth = read_mask(mask)
         found = mask_at(model, open_photograph(photo), how)
-        dice = dice_coefficient(torch.from_numpy(found).float(), torch.from_numpy(truth).float()).item()
         rows = SIZE / min(truth.shape)
-        return {"dice": round(dice, 6), **{name: f"{x * rows:.1f}" for name, x in outline_shift(found, truth).items()}}
+        shifts = {name: f"{x * rows:.1f}" for name, x in outline_shift(found, truth).items()}
+        return {"dice": dice_of(found, truth), **shifts}
 
     for name in ("car.jpg", "photographs"):
         pairs = [(ROOT / "car.jpg", CAR_MASK)] if name == "car.jpg" else find_pairs(args.data)
         for how in ("padded", "centred", "stretched"):
             for photo, mask in pairs:
                 yield {"pictures": name, "place": how, "photograph": photo.name}, partial(score, photo, mask, how)
+
+
+def size(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+    """How large should the network's input be? With model.pth, on the photographs in `--data` at their own size.
+
+    The ceiling is what a perfect network could reach: the true mask, made as small as the input and enlarged again.
+    Expected: best at 572, the size of its last training; worse above, where objects are larger than it knows.
+    """
+    model = load_unet(ROOT / "model.pth", CPU)
+
+    def score(photo: Path, mask: Path, short: int) -> Row:
+        image, truth = open_photograph(photo), read_mask(mask)
+        small = F.interpolate(
+            torch.from_numpy(truth)[None, None].float(),
+            network_size(*image.size, short),
+            mode="bilinear",
+            antialias=True,
+        )
+        enlarged = F.interpolate(small, truth.shape, mode="bilinear")[0, 0].numpy() >= 0.5
+        return {"dice": dice_of(predict_mask(model, image, short), truth), "ceiling": dice_of(enlarged, truth)}
+
+    for short, (photo, mask) in product((144, 216, 288, 432, SIZE, 720, 1024), find_pairs(args.data)):
+        yield {"short_side": short, "photograph": photo.name}, partial(score, photo, mask, short)
+
+
+class SmallTrainings:
+    """Trainings on small pictures; the photographs are read once for all of them."""
+
+    def __init__(self, data: Path) -> None:
+        training, self.selection, report = split_by_car(find_pairs(data), DEFAULTS["val_cars"], seed=0)
+        self.dataset = CarDataset(training, *shape_for(training, SMALL), seed=0)
+        self.report = [pair for index, pair in enumerate(report) if index % 16 % (16 // VIEWS) == 0]
+
+    def train(self, name: str, settings: Row, base_channels: int, steps: int, training_cars: int | None = None) -> Row:
+        """Trains on `training_cars` of the cars, drawn by the seed, or on all, and scores; a row of the experiment."""
+        seed = settings["seed"]
+        cars = sorted({car_of(pair) for pair in self.dataset.pairs})
+        chosen = set(random.Random(seed).sample(cars, training_cars or len(cars)))
+        indices = torch.tensor([i for i, pair in enumerate(self.dataset.pairs) if car_of(pair) in chosen])
+        self.dataset.seed = seed
+        with run_of(name, settings) as run:
+            optimization = {"seed": seed, "base_channels": base_channels, "lr": 0.003}
+            model, optimizer, scheduler = begin_training(optimization, None, steps, CPU)
+            run.restore(model=model, optimizer=optimizer, scheduler=scheduler)
+            for epoch in run.epochs(steps // 10):
+                self.dataset.epoch = epoch
+                drawn = torch.randint(len(indices), (10, BATCH_SIZE), generator=epoch_generator(seed, epoch))
+                loader = DataLoader(self.dataset, batch_sampler=indices[drawn].tolist())
+                losses = list(train_steps(model, loader, optimizer, scheduler, epoch))
+                run.record({"train_loss": sum(losses) / len(losses)})
+        scores = score_pictures(model, self.report, SMALL, "report cars")
+        seconds = sum(row["seconds"] for row in run.history)
+        return {"dice": mean(scores, "dice"), "jaccard": mean(scores, "jaccard"), "seconds": round(seconds, 1)}
+
+
+def width(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+    """Is a narrow network that sees more pictures better than a wide one that sees fewer, in equal time?
+
+    Expected: 16 wins; 8 cannot tell enough things apart, 32 has hardly begun.
+    """
+    small = SmallTrainings(args.data)
+    for (channels, steps), seed in product(STEPS_IN_EQUAL_TIME.items(), range(args.seeds)):
+        settings = {"base_channels": channels, "steps": steps, "seed": seed}
+        yield settings, partial(small.train, "unet_width", settings, channels, steps)
+
+
+def photographs(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+    """How many cars must it have seen? The same number of steps for all.
+
+    Expected: from 8 to 64 cars what is missing to a Dice of 1 falls by half, beyond that hardly.
+    """
+    small = SmallTrainings(args.data)
+    for cars, seed in product((8, 16, 32, 64, 128, 258), range(args.seeds)):
+        settings = {"cars": cars, "seed": seed}
+        yield settings, partial(small.train, "unet_photographs", settings, 16, STEPS, cars)
