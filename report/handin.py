@@ -36,6 +36,7 @@ COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 FIGURE = re.compile(r'(<img\b[^>]*?\bsrc=")([^"]*)')
 LINK_TO_FILE = re.compile(r'<a\b[^>]*?\bhref="(?!#|https?://)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)
 CODE = re.compile(r"(?<!<pre><code>)(?<=<code>)[^<]+(?=</code>)")
+OPTION = re.compile(r"(?<!\S)-\S+")
 TITLE = re.compile(r"<h1\b[^>]*>(.*?)</h1>", re.DOTALL)
 
 # The policy makes the browser itself refuse whatever a later edit of the report might load.
@@ -73,11 +74,17 @@ table { display: block; width: max-content; max-width: 100%; overflow-x: auto; m
 th, td { padding: 0.35em 0.75em; border: 1px solid #d1d9e0; text-align: left; vertical-align: top; min-width: 2.5em; }
 th { background: #f2f4f6; vertical-align: bottom; }
 thead:not(:has(th:not(:empty))) { display: none; }
-td code { padding: 0; background: none; }
-code span { display: inline-block; max-width: 100%; }
+:is(h1, h2, h3, th, td) code { padding: 0; background: none; }
+code span { white-space: nowrap; }
+td:has(code span ~ span) { min-width: 15rem; }
 blockquote { margin: 1.2em 0; padding-left: 1em; border-left: 3px solid #d1d9e0; color: #59636e; }
 summary { cursor: pointer; }
-@media (max-width: 40rem) { body { padding-top: 1.25rem; } h1 { font-size: 1.6rem; } }
+@media (max-width: 40rem) {
+  body { padding-top: 1.25rem; }
+  h1 { font-size: 1.6rem; }
+  table { font-size: 0.85rem; }
+  th, td { padding: 0.35em 0.5em; }
+}
 @media print {
   @page { size: A4; margin: 18mm 16mm; }
   body { max-width: none; padding: 0; font-size: 10pt; line-height: 1.5; }
@@ -86,7 +93,8 @@ summary { cursor: pointer; }
   p, li { orphans: 3; widows: 3; }
   table { display: table; width: auto; font-size: 8.5pt; }
   thead { display: table-header-group; }
-  tr, img { break-inside: avoid; page-break-inside: avoid; }
+  table, tr, img { break-inside: avoid; page-break-inside: avoid; }
+  p:has(+ table), p:has(+ pre) { break-after: avoid; }
   img { max-height: 200mm; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   td code { overflow-wrap: anywhere; }
@@ -136,8 +144,8 @@ def make_page(text: str, language: str, student: str) -> str:
     # What stands in code is escaped, so from here on a tag is a tag, whether from Markdown or from HTML in it.
     body = LINK_TO_FILE.sub(r"\1", COMMENT.sub("", body))
     body = FIGURE.sub(embed, body.replace("<details>", "<details open>"))  # else it would be missing on paper
-    # Each word of a command stays on one line, else browsers part "--" from its option.
-    body = CODE.sub(lambda code: re.sub(r"(\S+)", r"<span>\1</span>", code[0]), body)
+    # Browsers break a line after any hyphen, and would part "--" from its option.
+    body = CODE.sub(lambda code: OPTION.sub(r"<span>\g<0></span>", code[0]), body)
     title = TITLE.search(body)
     if title is None:
         raise ValueError("the report has no title: begin it with a line '# …'")
@@ -170,7 +178,7 @@ def main() -> None:
         check_name("--name", args.name)
         if not args.out.is_dir():
             raise ValueError(f"there is no folder {args.out}: make it first, or choose another --out")
-        text = make_page(report.read_text(encoding="utf-8"), args.language, f"{args.id} {args.name}")
+        text = make_page(report.read_text(encoding="utf-8-sig"), args.language, f"{args.id} {args.name}")
         files = code_files()
         if Path("model.pth") not in files:
             raise ValueError(f"there is no model.pth in {ROOT}: put the U-Net's weights there")
@@ -179,6 +187,8 @@ def main() -> None:
             with zipfile.ZipFile(archive_part, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
                 for path in files:
                     packed.write(ROOT / path, f"{name}/{path.as_posix()}")
+    except UnicodeDecodeError:
+        sys.exit(f"error: {report} is not UTF-8: save it as that")
     except (ValueError, OSError) as error:
         named = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else error
         sys.exit(f"error: {named}")

@@ -312,7 +312,7 @@ def digits(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
     """
     whole = [torch.cat(parts) for parts in zip(mnist()["train"], mnist()["validation"], strict=True)]
     for count, augment in product((100, 300, 1000, 3000, 10_000, 30_000, 60_000), (True, False)):
-        index = torch.arange(60_000) % count
+        index = torch.arange(len(whole[0])) % count
         for seed in range(args.seeds):
             settings = {"digits": count, "distortions": augment, "seed": seed}
             training = {"digits": (whole[0][index], whole[1][index]), "augment": random_affine if augment else None}
@@ -343,14 +343,21 @@ def regularization(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trai
 
     def watch(model: nn.Module) -> Row:
         loss, right = evaluate(model, Batches(*mnist()["validation"], batch_size=1000), F.cross_entropy)
-        return {"validation_loss": loss, "validation_accuracy": right, "test_accuracy": accuracy(model, "test")}
+        return {"validation_loss": loss, "validation_accuracy": right}
 
-    def train(settings: Row, early: bool, **training: Any) -> Row:
-        common = {"digits": few, "epochs": 60, "batch_size": 50, "lr": 0.001, "schedule": constant, "watch": watch}
-        _, history, seconds = train_network("regularization", settings, **{**common, "augment": None, **training})
+    def watch_test_too(model: nn.Module) -> Row:
+        return {**watch(model), "test_accuracy": accuracy(model, "test")}
+
+    def train(settings: Row, **training: Any) -> Row:
+        early = settings["method"] == "early stopping"
+        common = {"digits": few, "epochs": 60, "batch_size": 50, "lr": 0.001, "schedule": constant, "augment": None}
+        training = {**common, "watch": watch_test_too if early else watch, **training}
+        model, history, seconds = train_network("regularization", settings, **training)
         row = min(history, key=lambda row: row["validation_loss"]) if early else history[-1]
-        kept = {name: row[name] for name in row if name not in ("epoch", "seconds")}
-        return {**kept, "seconds": round(seconds, 1), "curves": history}
+        kept = {name: row[name] for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")}
+        kept["test_accuracy"] = row["test_accuracy"] if early else round(accuracy(model, "test"), 6)
+        curves = [{name: row[name] for name in ("epoch", "train_loss", "validation_loss")} for row in history]
+        return {**kept, "seconds": round(seconds, 1), "curves": curves}
 
     def decay(weight: float) -> Callable[[nn.Module, float], torch.optim.Optimizer]:
         return lambda model, lr: torch.optim.AdamW(model.parameters(), lr, weight_decay=weight, fused=True)
@@ -365,7 +372,7 @@ def regularization(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trai
     ]
     for (method, strength, training), seed in product(methods, range(args.seeds)):
         settings = {"method": method, "strength": strength, "seed": seed}
-        yield settings, partial(train, settings, method == "early stopping", **training)
+        yield settings, partial(train, settings, **training)
 
 
 def affine(images: Tensor, rows: list[list[float]]) -> Tensor:
@@ -445,8 +452,9 @@ def missed(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
 
     def read(settings: Row) -> Row:
         images, labels = mnist()["test"]
+        model = trained(True, settings["seed"])
         with torch.inference_mode():
-            digits = trained(True, settings["seed"])(images).argmax(dim=1)
+            digits = model(images).argmax(dim=1)
         wrong = torch.nonzero(digits != labels)[:, 0].tolist()
         return {"wrong": len(wrong), "curves": [{"index": i, "read": digits[i].item()} for i in wrong]}
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import infer_unet
 import train_lenet
 import train_unet
+from lenet import LeNet5, LeNet5Original
 from report import benchmark, experiments, fill, lenet_experiments, lenet_runs, unet_experiments, unet_scores
 
 HISTORY = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
@@ -237,17 +239,90 @@ def test_the_mean_and_the_interval_are_over_the_seeds_of_a_setting(coins, tmp_pa
     assert (second["sides"], float(second["accuracy"])) == ("6", 6.5)
 
 
-def test_a_training_of_the_criterion_learns_and_reports_on_digits_kept_back(monkeypatch):
-    load = lenet_experiments.load_mnist
-    few = {True: 6000, False: 200}
+@pytest.fixture
+def few_digits(tmp_path, monkeypatch) -> None:
+    """Experiments on 600 training digits, 100 of them for validation, and 100 test digits; their runs go elsewhere."""
+    load, few = lenet_experiments.load_mnist, {True: 600, False: 100}
     monkeypatch.setattr(
         lenet_experiments, "load_mnist", lambda root, train: tuple(x[: few[train]] for x in load(root, train))
     )
-    settings, train = next(lenet_experiments.criterion(argparse.Namespace(seeds=1), []))
-    assert settings == {"j": "none", "epochs": 5, "seed": 0}
+    monkeypatch.setattr(lenet_experiments, "TRAINING_DIGITS", 500)
+    monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path / "runs")
+    for cached in (lenet_experiments.mnist, lenet_experiments.trained):
+        cached.cache_clear()
+    yield
+    for cached in (lenet_experiments.mnist, lenet_experiments.trained):
+        cached.cache_clear()
+
+
+LENET_EXPERIMENTS = [name for name in experiments.EXPERIMENTS if not name.startswith("unet")]
+
+
+@pytest.mark.parametrize("name", LENET_EXPERIMENTS)
+def test_the_first_training_of_an_experiment_gives_numbers_and_again_the_same(few_digits, name):
+    arguments = argparse.Namespace(seeds=1, data=None)
+    settings, train = next(experiments.EXPERIMENTS[name](arguments, []))
     row = train()
-    assert list(row) == ["validation_accuracy", "test_accuracy", "seconds"]
-    assert 0.15 < row["validation_accuracy"] <= 1 and row["validation_accuracy"] != row["test_accuracy"]
+    assert not set(settings) & set(row)
+    scores = {key: value for key, value in row.items() if key.endswith("accuracy")} or {"wrong": row["wrong"] / 100}
+    assert all(0 <= value <= 1 for value in scores.values())
+    again = next(experiments.EXPERIMENTS[name](arguments, []))[1]()  # from its checkpoint: nothing is left to train
+    assert {**again, "seconds": 0} == {**row, "seconds": 0}
+
+
+def test_a_training_that_was_stopped_is_gone_on_with_by_the_same_command(few_digits, monkeypatch):
+    whole = lenet_experiments.outcome("whole", {"seed": 0}, epochs=2)
+    train_epoch, calls = lenet_experiments.train_epoch, []
+
+    def stopped(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train_epoch(*arguments)
+
+    monkeypatch.setattr(lenet_experiments, "train_epoch", stopped)
+    with pytest.raises(lenet_experiments.Stopped):
+        lenet_experiments.outcome("stopped", {"seed": 0}, epochs=2)
+    assert {**lenet_experiments.outcome("stopped", {"seed": 0}, epochs=2), "seconds": 0} == {**whole, "seconds": 0}
+    assert len(calls) == 3
+
+
+def test_a_training_that_diverges_ends_early_and_counts(few_digits):
+    row = lenet_experiments.outcome("diverged", {"seed": 0}, lr=1e20, epochs=3)
+    assert row["test_accuracy"] < 0.5
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("of_1998", [True, False])
+def test_the_ladder_begins_and_ends_with_the_two_networks(of_1998):
+    network = LeNet5Original() if of_1998 else LeNet5()
+    rung = lenet_experiments.LadderNet(*[of_1998] * 4)
+    state = network.state_dict()
+    state["C5.weight"] = state["C5.weight"].view(120, 16, 5, 5)
+    rung.load_state_dict(state)
+    images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(rung(images), network(images), atol=1e-4)
+
+
+def test_every_rung_of_the_ladder_has_one_change_more_than_the_one_before():
+    rows: list[dict[str, str]] = []
+    for settings, _ in lenet_experiments.ladder(argparse.Namespace(seeds=1), rows):
+        rows.append({**{key: str(value) for key, value in settings.items()}, "validation_accuracy": "0.9"})
+    changed = {
+        order: [row["changed"] for row in rows if (row["order"], row["epochs"]) == (order, "10")]
+        for order in ("forward", "backward")
+    }
+    assert changed["forward"] == ["nothing", *lenet_experiments.CHANGES]
+    assert changed["backward"] == list(lenet_experiments.CHANGES[:0:-1])
+
+
+def test_the_attack_moves_no_pixel_farther_than_its_step_and_raises_the_loss():
+    torch.manual_seed(0)
+    model, images, labels = LeNet5(), torch.rand(8, 1, 28, 28), torch.arange(8)
+    attacked = lenet_experiments.attacked(model, images, labels, 0.1)
+    assert (attacked - images).abs().max() <= 0.1 + 1e-6
+    loss = torch.nn.functional.cross_entropy
+    assert loss(model(attacked), labels) > loss(model(images), labels)
 
 
 def test_scores_that_are_stretched_put_the_roof_too_high_and_the_wheels_too_low():
@@ -255,6 +330,41 @@ def test_scores_that_are_stretched_put_the_roof_too_high_and_the_wheels_too_low(
     rows = {settings["place"]: score() for settings, score in (next(place) for _ in range(3))}
     assert rows["padded"]["dice"] > rows["centred"]["dice"] > rows["stretched"]["dice"] > 0.95
     assert float(rows["stretched"]["roof"]) < -1 and float(rows["stretched"]["wheels"]) > 1
+
+
+@pytest.fixture(scope="module")
+def many_cars(tmp_path_factory) -> Path:
+    """Thirty little pictures, each of another car."""
+    data = tmp_path_factory.mktemp("cars")
+    for folder in ("train", "train_masks"):
+        (data / folder).mkdir()
+    for car in range(30):
+        picture = Image.new("RGB", (48, 32), (200, 200, 200))
+        mask = Image.new("L", (48, 32))
+        for image, color in ((picture, (30 + 5 * car, 20, 90)), (mask, 255)):
+            image.paste(color, (10, 8, 30 + car // 3, 24))
+        picture.save(data / "train" / f"ca00000000{car:02}_01.png")
+        mask.save(data / "train_masks" / f"ca00000000{car:02}_01_mask.png")
+    return data
+
+
+@pytest.mark.parametrize("name", ["unet_width", "unet_photographs"])
+def test_a_small_training_of_the_u_net_is_scored_on_the_report_cars(many_cars, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path)
+    monkeypatch.setattr(unet_experiments, "STEPS", 10)
+    monkeypatch.setattr(unet_experiments, "STEPS_IN_EQUAL_TIME", {8: 10})
+    monkeypatch.setattr(unet_experiments, "CARS", (2,))
+    settings, train = next(experiments.EXPERIMENTS[name](argparse.Namespace(seeds=1, data=many_cars), []))
+    row = train()
+    assert settings["seed"] == 0 and list(row) == ["dice", "jaccard", "seconds"]
+    assert 0 <= row["jaccard"] <= row["dice"] <= 1
+
+
+def test_no_network_finds_more_than_resizing_leaves(many_cars):
+    settings, score = next(unet_experiments.size(argparse.Namespace(data=many_cars), []))
+    row = score()
+    assert settings["short_side"] == 144 and row["ceiling"] == 1  # the pictures are smaller than the input
+    assert 0 <= row["dice"] <= 1
 
 
 # The U-Net's scores

@@ -1,0 +1,265 @@
+"""What is handed in: a zip whose scripts run wherever it is unpacked, and a page that needs no other file."""
+
+import errno
+import html
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from report import handin
+
+pytest.importorskip("markdown_it", reason="the hand-in needs report/requirements.txt")
+pytest.importorskip("mdit_py_plugins", reason="the hand-in needs report/requirements.txt")
+
+ROOT = Path(__file__).parent.parent
+NAME = "3210100000-张三-CVHW4"
+
+
+def hand_in(
+    patch: pytest.MonkeyPatch, out: Path, id: str = "3210100000", name: str = "张三", language: str = "en"
+) -> None:
+    arguments = [f"--id={id}", f"--name={name}", "--language", language, "--out", str(out)]
+    patch.setattr(sys, "argv", ["handin", *arguments])
+    handin.main()
+
+
+@pytest.fixture(scope="module")
+def handed_in(tmp_path_factory) -> Path:
+    """The folder with this repository's zip and page, and the zip unpacked beside them."""
+    out = tmp_path_factory.mktemp("handed_in")
+    with pytest.MonkeyPatch.context() as patch:
+        hand_in(patch, out)
+    with zipfile.ZipFile(out / f"{NAME}.zip") as archive:
+        archive.extractall(out)
+    return out
+
+
+def add(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name, encoding="utf-8")
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch) -> Path:
+    """A small repository, copied without git, in the place of this one."""
+    root = tmp_path / "copy"
+    add(root, "lenet.py", "model.pth", "report/figures/a.png")
+    (root / "report" / "README.md").write_text("# Title\n", encoding="utf-8")
+    monkeypatch.setattr(handin, "ROOT", root)
+    return root
+
+
+def page_of(text: str) -> str:
+    """What the page says between the student's name and its end."""
+    page = handin.make_page(f"# Title\n\n{text}\n", "en", "1 A")
+    return page.partition('<p class="student">1 A</p>\n')[2].removesuffix("</body>\n</html>\n").strip()
+
+
+# The zip
+
+
+def test_the_zip_has_one_folder_of_its_own_name(handed_in):
+    with zipfile.ZipFile(handed_in / f"{NAME}.zip") as archive:
+        assert {name.split("/")[0] for name in archive.namelist()} == {NAME}
+
+
+@pytest.mark.parametrize(
+    ("command", "prints"),
+    [
+        (["try.py"], "Model loaded"),
+        (["infer_unet.py", "car.jpg", "out.png"], "out.png: car on"),
+        (["train_lenet.py", "--epochs", "1", "--data", str(ROOT / "data")], "Test accuracy: 9"),
+    ],
+    ids=lambda value: value[0].removesuffix(".py") if isinstance(value, list) else "",
+)
+def test_the_unpacked_zip_runs(handed_in, command, prints):
+    done = subprocess.run([sys.executable, *command], cwd=handed_in / NAME, capture_output=True, text=True)
+    assert prints in done.stdout, done.stderr
+
+
+def test_what_git_tracks_is_in_the_zip_but_mnist_and_hidden_files(handed_in):
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = {name for name in listed.split("\0") if (ROOT / name).is_file()}
+    missing = {name for name in tracked if not (handed_in / NAME / name).exists()}
+    assert all(name.startswith((".", "data/MNIST/")) for name in missing)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".git/HEAD",
+        ".venv/bin/python",
+        "venv/pyvenv.cfg",
+        "labs/__pycache__/a.pyc",
+        "runs/a/checkpoint.pth",
+        "data/carvana/a.jpg",
+        "data/MNIST/raw/train-images-idx3-ubyte.gz",
+        "1-B-CVHW4.zip",
+        "out/1-B-CVHW4.html",
+    ],
+)
+def test_the_zip_leaves_out(copy, name):
+    files = handin.code_files()
+    add(copy, name)
+    assert handin.code_files() == files
+
+
+@pytest.mark.parametrize("name", ["data/README.md", "labs/weights/a.pth", "report/results/a.csv", ".gitignore"])
+def test_the_zip_keeps(copy, name):
+    add(copy, name)
+    assert Path(name) in handin.code_files()
+
+
+def test_what_gitignore_names_is_left_out_without_git(copy):
+    (copy / ".gitignore").write_text("# made\n/out.png\nphotos/\nmade/*\n!made/README.md\n", encoding="utf-8")
+    before = handin.code_files()
+    add(copy, "out.png", "photos/a.jpg", "made/a.csv", "made/README.md", "labs/out.png")
+    assert set(handin.code_files()) - set(before) == {Path("made/README.md"), Path("labs/out.png")}
+
+
+# The page
+
+
+def test_the_page_of_the_report_holds_its_figures_and_leads_to_no_file(handed_in):
+    page = (handed_in / f"{NAME}.html").read_text(encoding="utf-8")
+    report = (ROOT / "report" / "README.md").read_text(encoding="utf-8")
+    assert page.count('src="data:image/') == len(re.findall(r"!\[.*?\]\(|<img\b", report, re.DOTALL))
+    assert not [source for source in re.findall(r'\bsrc="(.{20})', page) if not source.startswith("data:image/")]
+    assert not [target for target in re.findall(r'\bhref="(.*?)"', page) if not re.match(r"#|https?://", target)]
+
+
+@pytest.mark.parametrize("text", handin.TEXTS.values())
+def test_the_report_is_written_as_the_page_can_show_it(text):
+    """Its links within the page arrive, and no mark of Markdown is left standing as text."""
+    path = ROOT / "report" / text
+    if not path.exists():
+        pytest.skip("this language is not written yet")
+    page = handin.make_page(path.read_text(encoding="utf-8"), "en", "1 A")
+    ids = set(re.findall(r'\bid="(.*?)"', page))
+    assert not [target for target in re.findall(r'href="#(.*?)"', page) if html.unescape(unquote(target)) not in ids]
+    shown = re.sub(r"<code.*?</code>|<style.*?</style>|<[^>]*>", "", page, flags=re.DOTALL)
+    assert not re.findall(r".*(?:\*\*|\]\(|\|--|^#|<!--|\$).*", shown, re.MULTILINE)
+
+
+def test_the_page_says_whose_it_is_and_in_which_language():
+    page = handin.make_page("# 报告:`LeNet`\n", "zh-CN", "1 <b>")
+    assert '<html lang="zh-CN">' in page and '<meta charset="utf-8">' in page and "<title>报告:LeNet</title>" in page
+    assert '</code></h1>\n<p class="student">1 &lt;b&gt;</p>' in page
+
+
+def test_a_figure_stands_in_the_page_itself(copy):
+    assert (
+        page_of("![x](figures/a.png)")
+        == '<p><img src="data:image/png;base64,cmVwb3J0L2ZpZ3VyZXMvYS5wbmc=" alt="x" /></p>'
+    )
+    assert 'width="9" src="data:image/png' in page_of('<img width="9" src="figures/a.png">')
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[`a.py`](../a.py)", "<p><code>a.py</code></p>"),
+        ('<a class="x" href="../a.py">a</a>', "<p>a</p>"),
+        ("[a](https://a.org)", '<p><a href="https://a.org">a</a></p>'),
+        ("[a](#b)", '<p><a href="#b">a</a></p>'),
+        ("`<a href='../a.py'>`", "<p><code>&lt;a href='../a.py'&gt;</code></p>"),
+        ("Dice <!-- a.json b .2f -->0.99<!-- / -->.", "<p>Dice 0.99.</p>"),
+        ("```\n<!-- kept -->\n```", "<pre><code>&lt;!-- kept --&gt;\n</code></pre>"),
+        ("`a.py --lr 1`", "<p><code>a.py <span>--lr</span> 1</code></p>"),
+        ("```\na.py --lr 1\n```", "<pre><code>a.py --lr 1\n</code></pre>"),
+        ("## 二、结果(一)", '<h2 id="二结果一">二、结果(一)</h2>'),
+    ],
+)
+def test_the_page_shows(text, shown):
+    assert page_of(text) == shown
+
+
+def test_a_byte_order_mark_hides_no_title(copy, tmp_path, monkeypatch):
+    (copy / "report" / "README.md").write_text("# Title\n", encoding="utf-8-sig")
+    hand_in(monkeypatch, tmp_path)
+    assert "<title>Title</title>" in (tmp_path / f"{NAME}.html").read_text(encoding="utf-8")
+
+
+def test_a_table_between_the_marks_of_its_numbers_is_a_table():
+    assert page_of("<!-- a.csv | {a} | -->\n\n| a |\n|---|\n| 1 |\n\n<!-- / -->").startswith("<table>")
+
+
+def test_details_are_open_for_paper_and_may_hold_markdown():
+    assert page_of("<details>\n<summary>a</summary>\n\n*b*\n\n</details>") == (
+        "<details open>\n<summary>a</summary>\n<p><em>b</em></p>\n</details>"
+    )
+
+
+def test_equal_headings_get_different_addresses():
+    assert re.findall('id="(.*?)"', page_of("## a b\n\n## a b")) == ["a-b", "a-b-1"]
+
+
+# What cannot be done
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a\\b", "..", ".a", "a:b", "a\nb", 'a"b', "a ", "*", "\udcff"])
+@pytest.mark.parametrize("option", ["id", "name"])
+def test_a_name_that_no_file_can_have_is_one_error(copy, tmp_path, monkeypatch, option, name):
+    with pytest.raises(SystemExit) as exit:
+        hand_in(monkeypatch, tmp_path, **{option: name})
+    assert re.fullmatch(rf"error: --{option} .* cannot be in the name of a file: .*", exit.value.code)
+    assert list(tmp_path.iterdir()) == [copy]
+
+
+@pytest.mark.parametrize("name", ["张三", "买买提·阿里", "O'Neil, J. R.", "CON"])
+def test_a_name_that_a_file_can_have_is_taken(copy, tmp_path, monkeypatch, name):
+    hand_in(monkeypatch, tmp_path, name=name)
+    assert {path.name for path in tmp_path.glob("3*")} == {f"3210100000-{name}-CVHW4{end}" for end in (".zip", ".html")}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (lambda root: (root / "model.pth").unlink(), "there is no model.pth in .*"),
+        (lambda root: (root / "report/README.md").write_text("no title"), "the report has no title: .*"),
+        (lambda root: (root / "report/README.md").write_bytes(b"# \xff"), ".*README.md is not UTF-8: save it as that"),
+        (lambda root: (root / "report/README.md").write_text("# T\n![](b.png)"), ".*b.png: No such file or directory"),
+        (lambda root: (root / "report/README.md").unlink(), ".*README.md: No such file or directory"),
+    ],
+    ids=["no weights", "no title", "not UTF-8", "no figure", "no report"],
+)
+def test_what_is_missing_is_one_error_and_nothing_is_written(copy, tmp_path, monkeypatch, spoil, error):
+    spoil(copy)
+    with pytest.raises(SystemExit) as exit:
+        hand_in(monkeypatch, tmp_path)
+    assert re.fullmatch(f"error: {error}", exit.value.code)
+    assert list(tmp_path.iterdir()) == [copy]
+
+
+@pytest.mark.parametrize("out", ["missing", "copy/lenet.py"])
+def test_an_out_that_is_no_folder_is_one_error(copy, tmp_path, monkeypatch, out):
+    with pytest.raises(SystemExit, match="error: there is no folder .*: make it first, or choose another --out"):
+        hand_in(monkeypatch, tmp_path / out)
+
+
+def test_without_the_library_the_error_says_how_to_install_it(copy, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "markdown_it", None)
+    with pytest.raises(SystemExit, match="error: .*: pip install -r report/requirements.txt"):
+        hand_in(monkeypatch, tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_hand_in_as_it_was(copy, tmp_path, monkeypatch):
+    for end in (".zip", ".html"):
+        (tmp_path / f"{NAME}{end}").write_text("old")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", fail)
+    with pytest.raises(SystemExit, match="error: cannot write .*zip: No space left on device"):
+        hand_in(monkeypatch, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["copy", f"{NAME}.html", f"{NAME}.zip"])
+    assert {path.read_text() for path in tmp_path.glob("3*")} == {"old"}
