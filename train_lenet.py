@@ -81,12 +81,12 @@ def load_mnist(root: Path, train: bool) -> tuple[Tensor, Tensor]:
     return dataset.data.unsqueeze(1) / 255, dataset.targets
 
 
-def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
+def random_affine(images: Tensor, generator: torch.Generator, strength: float = 1) -> Tensor:
     """Turns, scales, slants and shifts each of the images `[B, 1, H, W]` by small random amounts of its own."""
     count = len(images)
 
     def uniform(limit: float) -> Tensor:
-        return (2 * torch.rand(count, generator=generator) - 1) * limit
+        return (2 * torch.rand(count, generator=generator) - 1) * limit * strength
 
     angle, slant = uniform(0.2), uniform(0.2)  # radians, and columns a row
     scale_x, scale_y = 1 + uniform(0.12), 1 + uniform(0.12)

@@ -8,6 +8,8 @@
     python -m report.experiments robustness       digits turned, shifted, scaled, noisy, and attacked
     python -m report.experiments missed           the test digits that they read wrong
     python -m report.experiments width            a tenth to four times LeNet-5's width
+    python -m report.experiments best_trials      what helps LeNet-5 to read still better
+    python -m report.experiments best             the most that LeNet-5's 61,706 parameters reach
     python -m report.experiments criterion        which j of the paper's equation 9?
     python -m report.experiments unet_place --data DIR    what cropping does to the U-Net's outline
     python -m report.experiments unet_size --data DIR     how large the U-Net's input should be
@@ -16,7 +18,7 @@
 
 writes report/results/experiments/NAME.csv after every training, and NAME_means.csv with the mean over the seeds and its
 95% interval. A command that is stopped goes on, when it is given again, in the training that it was in. What is tried
-stands in lenet_experiments.py and unet_experiments.py.
+stands in lenet_experiments.py, best.py and unet_experiments.py.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from report import lenet_experiments, unet_experiments
+from report import best, lenet_experiments, unet_experiments
 from report.lenet_experiments import Stopped
 from training import write_rows
 
@@ -49,6 +51,8 @@ EXPERIMENTS: dict[str, Callable[[argparse.Namespace, list[dict[str, str]]], Trai
     "robustness": lenet_experiments.robustness,
     "missed": lenet_experiments.missed,
     "width": lenet_experiments.width,
+    "best_trials": best.trials,
+    "best": best.best,
     "criterion": lenet_experiments.criterion,
     "unet_place": unet_experiments.place,
     "unet_size": unet_experiments.size,

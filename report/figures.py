@@ -287,9 +287,9 @@ def draw_missed(figure: Figure) -> None:
     seeds = len({row["seed"] for row in rows})
     missed = sorted(index for index, read in reads.items() if len(read) == seeds)
     images, labels = load_mnist(ROOT / "data", train=False)
-    lines = -(-len(missed) // 10)
-    figure.set_size_inches(10, 1.15 * lines)
-    for axes in figure.subplots(lines, 10, squeeze=False).flat:
+    lines = -(-len(missed) // 7)
+    figure.set_size_inches(8, 1.25 * lines)
+    for axes in figure.subplots(lines, 7, squeeze=False).flat:
         axes.axis("off")
     for axes, index in zip(figure.axes, missed, strict=False):
         axes.imshow(images[index, 0], cmap="gray_r")

@@ -6,8 +6,8 @@
 
 The second prints
 
-    3210100000-张三-CVHW4.zip: 61 files, 4.9 MB
-    3210100000-张三-CVHW4.html: report/README.md with 3 figures, 0.4 MB
+    3210100000-张三-CVHW4.zip: ... files, 5.0 MB
+    3210100000-张三-CVHW4.html: report/README.md with ... figures, 0.3 MB
 
 The zip has one folder, with the code, the report and `model.pth`; no data, runs or history. The page has its figures in
 it, and asks the network for nothing; to hand in a PDF, print it.
@@ -78,13 +78,7 @@ thead:not(:has(th:not(:empty))) { display: none; }
 code span { white-space: nowrap; }
 td:has(code span ~ span) { min-width: 15rem; }
 blockquote { margin: 1.2em 0; padding-left: 1em; border-left: 3px solid #d1d9e0; color: #59636e; }
-summary { cursor: pointer; }
-@media (max-width: 40rem) {
-  body { padding-top: 1.25rem; }
-  h1 { font-size: 1.6rem; }
-  table { font-size: 0.85rem; }
-  th, td { padding: 0.35em 0.5em; }
-}
+@media (max-width: 40rem) { h1 { font-size: 1.6rem; } table { font-size: 0.85rem; } th, td { padding: 0.35em 0.5em; } }
 @media print {
   @page { size: A4; margin: 18mm 16mm; }
   body { max-width: none; padding: 0; font-size: 10pt; line-height: 1.5; }
@@ -93,7 +87,7 @@ summary { cursor: pointer; }
   p, li { orphans: 3; widows: 3; }
   table { display: table; width: auto; font-size: 8.5pt; }
   thead { display: table-header-group; }
-  table, tr, img { break-inside: avoid; page-break-inside: avoid; }
+  table, tr, img { break-inside: avoid; }
   p:has(+ table), p:has(+ pre) { break-after: avoid; }
   img { max-height: 200mm; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -120,8 +114,8 @@ def code_files() -> list[Path]:
     found = []
     for folder, folders, files in os.walk(ROOT):
         here = Path(folder).relative_to(ROOT)
-        is_environment = [name for name in folders if (ROOT / here / name / "pyvenv.cfg").exists()]
-        folders[:] = [name for name in folders if name not in is_environment and not left_out(here / name, rules)]
+        environments = [name for name in folders if (ROOT / here / name / "pyvenv.cfg").exists()]
+        folders[:] = [name for name in folders if name not in environments and not left_out(here / name, rules)]
         found += [here / name for name in files if not left_out(here / name, rules)]
     return sorted(found)
 

@@ -16,7 +16,7 @@ import infer_unet
 import train_lenet
 import train_unet
 from lenet import LeNet5, LeNet5Original
-from report import benchmark, experiments, fill, lenet_experiments, lenet_runs, unet_experiments, unet_scores
+from report import benchmark, best, experiments, fill, lenet_experiments, lenet_runs, unet_experiments, unet_scores
 
 HISTORY = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 
@@ -243,9 +243,10 @@ def test_the_mean_and_the_interval_are_over_the_seeds_of_a_setting(coins, tmp_pa
 def few_digits(tmp_path, monkeypatch) -> None:
     """Experiments on 600 training digits, 100 of them for validation, and 100 test digits; their runs go elsewhere."""
     load, few = lenet_experiments.load_mnist, {True: 600, False: 100}
-    monkeypatch.setattr(
-        lenet_experiments, "load_mnist", lambda root, train: tuple(x[: few[train]] for x in load(root, train))
-    )
+    for module in (lenet_experiments, best):
+        monkeypatch.setattr(module, "load_mnist", lambda root, train: tuple(x[: few[train]] for x in load(root, train)))
+    monkeypatch.setattr(best, "EPOCHS", 2)
+    monkeypatch.setattr(best, "WEIGHTS", tmp_path / "lenet.pth")
     monkeypatch.setattr(lenet_experiments, "TRAINING_DIGITS", 500)
     monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path / "runs")
     for cached in (lenet_experiments.mnist, lenet_experiments.trained):
@@ -290,6 +291,38 @@ def test_a_training_that_was_stopped_is_gone_on_with_by_the_same_command(few_dig
 def test_a_training_that_diverges_ends_early_and_counts(few_digits):
     row = lenet_experiments.outcome("diverged", {"seed": 0}, lr=1e20, epochs=3)
     assert row["test_accuracy"] < 0.5
+
+
+def test_the_folded_network_is_a_lenet5_that_gives_the_same_scores():
+    torch.manual_seed(0)
+    network, images = best.NormalizedLeNet5(), torch.rand(64, 1, 28, 28)
+    for bias in (network.C1.bias, network.C3.bias, network.C5.bias, network.F6.bias):
+        torch.nn.init.normal_(bias)
+    for _ in range(30):
+        network(images)  # learns the means and deviations
+    network.eval()
+    folded = network.folded()
+    assert type(folded) is LeNet5
+    assert torch.allclose(folded(images), network(images), atol=1e-4)
+
+
+def test_the_average_follows_the_weights_and_is_what_is_evaluated():
+    torch.manual_seed(0)
+    network, images = best.Averaged(LeNet5()), torch.rand(2, 1, 28, 28)
+    before = network.eval()(images)
+    network.train()(images)
+    with torch.no_grad():
+        network.network.output.bias += 1
+    assert torch.equal(network.eval()(images), before)
+    network.train()
+    for _ in range(10 * best.AVERAGED_STEPS):
+        network.average.update_parameters(network.network)
+    assert torch.allclose(network.eval()(images), before + 1, atol=1e-3)
+
+
+def test_the_best_recipe_leaves_a_plain_lenet5_behind(few_digits):
+    next(best.best(argparse.Namespace(seeds=1), []))[1]()
+    LeNet5().load_state_dict(torch.load(best.WEIGHTS, weights_only=True), strict=True)
 
 
 @torch.inference_mode()
