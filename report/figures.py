@@ -52,9 +52,9 @@ def draw_curves(figure: Figure) -> None:
     for axes, title in zip(figure.subplots(1, 2), ("Loss", "Accuracy"), strict=True):
         for label, short in (("training, with distortions, while it learned", "train"), ("test", "test")):
             column = f"{short}_{title.lower()}"
-            curves = torch.tensor([[float(row[column]) for row in history] for history in histories])
-            (line,) = axes.plot(epochs, curves.mean(dim=0), marker="o", markersize=3, label=label)
-            axes.fill_between(epochs, curves.amin(dim=0), curves.amax(dim=0), color=line.get_color(), alpha=0.2, lw=0)
+            curves = np.array([[float(row[column]) for row in history] for history in histories])
+            (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", markersize=3, label=label)
+            axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=line.get_color(), alpha=0.2, lw=0)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -88,7 +88,7 @@ def draw_both(figure: Figure, shown: int = 20, misread: int = 4) -> None:
     indices = torch.cat([right[: shown - misread], wrong[:misread]])
     digits, car = figure.subfigures(1, 2, width_ratios=(1, 1))
     for axes, index in zip(digits.subplots(4, 5).flat, indices, strict=True):
-        axes.imshow(images[index, 0], cmap="gray_r")
+        axes.imshow(images[index, 0].numpy(), cmap="gray_r")
         axes.axis("off")
         if read[index] == labels[index]:
             axes.set_title(f"{read[index]}", fontsize=11)
@@ -111,7 +111,7 @@ def draw_unet_curves(figure: Figure) -> None:
     left, right = figure.subplots(1, 2)
     for start, end in pairwise(changes):
         window = min(50, end - start)
-        smooth = values[start:end].unfold(0, window, 1).mean(dim=1)
+        smooth = values[start:end].unfold(0, window, 1).mean(dim=1).numpy()
         left.plot(range(start + window, end + 1), smooth, color="tab:blue", lw=1)
         left.axvline(start, color="0.8", lw=0.8)
         left.text(
@@ -215,9 +215,12 @@ def draw_batch_size(figure: Figure) -> None:
             own = [row for row in rows if row["size"] == size]
             plot_error(axes, column(own, "lr"), own, f"{size} digits")
         error_axis(axes, f"At equal {equal}", "highest learning rate")
-        axes.set(xscale="log")
+        axes.set(xscale="log", xticks=[], xticklabels=[])
+        axes.set_xticks(column(own, "lr"), [row["lr"] for row in own], minor=False)
+        axes.minorticks_off()
     figure.axes[0].set_ylabel("test error")
-    figure.axes[0].legend(frameon=False, title="Batch")
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=4, frameon=False, title="Batch")
 
 
 def draw_digits_needed(figure: Figure) -> None:
@@ -292,8 +295,11 @@ def draw_missed(figure: Figure) -> None:
     for axes in figure.subplots(lines, 7, squeeze=False).flat:
         axes.axis("off")
     for axes, index in zip(figure.axes, missed, strict=False):
-        axes.imshow(images[index, 0], cmap="gray_r")
+        axes.imshow(images[index, 0].numpy(), cmap="gray_r")
         axes.set_title(f"{labels[index]} read as {mode(reads[index])}", fontsize=9)
+
+
+PUBLISHED = {99.46: "LeNet-5's features, support vector machine [14]", 99.6: "elastic distortions, a wider network [2]"}
 
 
 def draw_width(figure: Figure) -> None:
@@ -303,8 +309,10 @@ def draw_width(figure: Figure) -> None:
     for row in rows:
         at = (float(row["parameters"]), 100 - 100 * float(row["test_accuracy"]))
         axes.annotate(f"{row['width']}x", at, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
-    axes.plot(9994, 100 - 99.60, "k*", label="published: another layout with BatchNorm, one run")
-    axes.plot(61_706, 100 - 99.46, "k^", label="published: LeNet-5's features, support vector machine")
+    axes.plot(9994, 100 - 99.60, "k*", label="another layout with BatchNorm, published, one run")
+    for accuracy, name in PUBLISHED.items():
+        axes.axhline(100 - accuracy, color="0.5", lw=0.8, ls="--")
+        axes.text(1, 100 - accuracy, name, transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=8)
     error_axis(axes, "Width", "parameters")
     axes.set(xscale="log", ylabel="test error")
     axes.legend(frameon=False)
@@ -347,7 +355,7 @@ def show_maps(figure: Figure, maps: Tensor, columns: int, title: str, cmap: str 
         axes.axis("off")
     for axes, picture in zip(figure.axes, maps, strict=False):
         most = picture.abs().quantile(0.995).item()
-        axes.imshow(picture, cmap=cmap, vmin=-most if cmap == "RdBu_r" else picture.min(), vmax=most)
+        axes.imshow(picture.numpy(), cmap=cmap, vmin=-most if cmap == "RdBu_r" else picture.min().item(), vmax=most)
 
 
 @torch.inference_mode()
