@@ -28,7 +28,7 @@ import random
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -84,7 +84,6 @@ LIMITS = {  # beyond these, torch fails with a traceback, or takes all memory
 WEIGHT_DECAY = 0.01
 SELECTION_PICTURES = 28
 SMOOTHING = 1e-4  # eps of Dice and Jaccard: two empty masks agree
-SCRIPT = "train_unet.py"
 
 Splits = tuple[list[Pair], list[Pair], list[Pair]]  # to train on, to select on, to report on
 
@@ -127,8 +126,8 @@ def score_pictures(model: UNet, pairs: list[Pair], size: int, description: str) 
     for pair in tqdm(pairs, description, unit="picture", leave=False, disable=None):
         prediction = torch.from_numpy(predict_mask(model, open_photograph(pair[0]), size)).float()
         target = torch.from_numpy(read_mask(pair[1])).float()
-        dice, overlap = dice_coefficient(prediction, target).item(), jaccard(prediction, target).item()
-        rows.append({"photograph": pair[0].name, "car": car_of(pair), "dice": dice, "jaccard": overlap})
+        scores = {"dice": dice_coefficient(prediction, target).item(), "jaccard": jaccard(prediction, target).item()}
+        rows.append({"photograph": pair[0].name, "car": car_of(pair), **scores})
     return rows
 
 
@@ -159,9 +158,11 @@ def train_steps(
     net: torch.nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
-    scheduler: OneCycleLR,
+    scheduler: LRScheduler,
     epoch: int = 1,
     first_step: int = 1,
+    loss_function: Callable[[Tensor, Tensor], Tensor] = segmentation_loss,
+    max_norm: float = 1.0,
 ) -> Iterator[float]:
     """Trains on every (images [B, 3, H, W] in [0, 1], masks [B, 1, H, W] of 0 and 1) of `batches` once.
 
@@ -176,7 +177,7 @@ def train_steps(
         # In bfloat16 where that is faster; its range is that of float32, so it needs no loss scaler.
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
             scores = net(images)
-        loss = segmentation_loss(scores.float(), masks)
+        loss = loss_function(scores.float(), masks)
         shown = loss.detach().clone()
         if dist.is_initialized():
             dist.all_reduce(shown)
@@ -184,7 +185,7 @@ def train_steps(
         optimizer.zero_grad()
         loss.backward()
         # Without normalization layers, one odd batch can throw the weights far off.
-        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), max_norm=1.0)
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), max_norm)
         for what, value in {"loss": shown, "gradient": norm}.items():
             if not value.isfinite():
                 lr = scheduler.get_last_lr()[0]
@@ -240,7 +241,6 @@ def train(run: Run, splits: Splits, device: torch.device, workers: int) -> None:
     sample = random.Random(seed).sample(selection, min(SELECTION_PICTURES, len(selection)))
     epochs = [(size, batch_size) for size, count, batch_size in parse_stages(settings["stages"]) for _ in range(count)]
     last_size = epochs[-1][0]
-
     steps = sum(len(training) // batch_size for _, batch_size in epochs)
     first_weights = settings["model"] if run.checkpoint is None else None
     model, optimizer, scheduler = begin_training(settings, first_weights, steps, device)
@@ -376,7 +376,7 @@ def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[R
         args.stages = given_stages(args)
         pairs = find_pairs(args.data)
         args.photographs, args.extra_photographs = fingerprint(pairs), None
-        run = Run(SCRIPT, args, DEFAULTS, device)
+        run = Run("train_unet.py", args, DEFAULTS, device)
         settings, new = run.settings, run.checkpoint is None
         if settings["model"] is not None and new:
             width = load_unet(settings["model"], torch.device("cpu")).down_conv1[0].out_channels

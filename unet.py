@@ -45,6 +45,18 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
+def draw_weights(network: nn.Module) -> None:
+    """Draws the first weights of every convolution from a normal distribution, and sets its biases to 0.
+
+    Without normalization layers the signal must keep its size by itself through 18 convolutions with ReLU: PyTorch's
+    default shrinks it at every one (the paper's section 3 asks for the same, sqrt(2 / N)).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+
+
 class UNet(nn.Module):
     """U-Net of four levels. `UNet(3, 1)` is the coursework's: 46 tensors, 31,031,745 parameters.
 
@@ -83,12 +95,7 @@ class UNet(nn.Module):
 
         self.final_conv = nn.Conv2d(c1, out_channels, kernel_size=1)
 
-        # Without normalization layers the signal must keep its size by itself through 18 convolutions with ReLU:
-        # PyTorch's default shrinks it at every one (the paper's section 3 asks for the same, sqrt(2 / N)).
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+        draw_weights(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Scores before the sigmoid.
