@@ -262,7 +262,7 @@ class CarDataset(Dataset):
     def __init__(self, pairs: list[Pair], height: int, width: int, seed: int, quiet: bool = False) -> None:
         self.pairs, self.height, self.width, self.seed = pairs, height, width, seed
         self.epoch = 1
-        # Decoding a photograph costs a third as much as training on it at 96x144, and nothing worth saving at 576x864.
+        # Decoding a photograph costs much beside training on it at 96x144, and little beside training at 576x864.
         # Loaded beforehand, for what a worker process keeps is lost with it at the end of the epoch.
         self.samples: Tensor | None = None
         if len(pairs) * 4 * height * width <= CACHE_BYTES:

@@ -23,7 +23,7 @@ In this order:
 6. interpolate the scores to the photograph's size (bilinear);
 7. sigmoid, then threshold: 1 is car, 0 is not.
 
-Without step 4 the network's output would cover only the middle 560 of 572 rows, and the mask would not fit the car.
+Without step 4 the network would give 560 of 572 rows, and its maps would not fit each other (see `UNet.forward`).
 """
 
 import argparse
@@ -158,7 +158,7 @@ def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, thr
         if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
             raise ValueError(f"not enough memory for {photo} at --size {size}: choose a smaller one") from None
         raise
-    # Pillow's default, level 6, makes a PNG a few percent smaller and takes as long as a small network's forward.
+    # Pillow's default, level 6, makes a PNG hardly smaller and takes as long as a small network's forward.
     saves = [
         lambda part: save_picture(overlay(image, mask), part, compress_level=1, quality=95),
         lambda part: save_picture(Image.fromarray(mask * 255), part),
@@ -215,8 +215,8 @@ def main() -> None:
     args = parser.parse_args()
     sys.stdout.reconfigure(errors="replace")  # where it cannot spell a picture's name, as in some of Windows' pipes
     targets = [args.output, args.mask, args.figure]
-    # A full-width network writes gigabytes of maps; in Linux's huge pages that costs a third of the time. Read by
-    # PyTorch when it makes its first tensor, ignored elsewhere.
+    # A full-width network writes gigabytes of maps, which is faster in Linux's huge pages. Read by PyTorch when it
+    # makes its first tensor, ignored elsewhere.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
     try:

@@ -112,7 +112,7 @@ def segmentation_loss(scores: Tensor, masks: Tensor) -> Tensor:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether `device` computes in bfloat16, twice as fast as in float32, and does not only emulate it."""
+    """Whether `device` has instructions for bfloat16, which are faster, and does not only emulate it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
@@ -335,9 +335,9 @@ def check_limit(description: str, value: float, name: str) -> None:
 
 
 def default_workers(device: torch.device) -> int:
-    """Processes that load photographs: reading and varying one at 576x864 takes a core longer than a GPU's step."""
-    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return max(1, min(8, cores)) if device.type == "cuda" else 0  # without a GPU the network needs the cores
+    """Processes that load photographs: as many as keep a GPU fed; none without one, for the network needs the cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))) if device.type == "cuda" else 0
 
 
 def given_stages(args: argparse.Namespace) -> str | None:

@@ -1,8 +1,8 @@
 """What every training script here shares around its loop: the device, whole files, curves, and `Run`.
 
 The loop stands in the scripts. How a run survives: everything it needs to go on is in `checkpoint.pth`, which is
-replaced in one step, and each epoch draws its random numbers from a generator of its own, seeded by (seed, epoch). So
-there is no random state to lose, and a run killed and resumed ends with the same bits as one that never was.
+replaced in one step, and each epoch draws its random numbers from a generator of its own, seeded by (seed, epoch): a
+run that is killed and resumed ends with the same bits as one that never was.
 """
 
 import argparse
@@ -34,8 +34,7 @@ Row = dict[str, Any]
 
 def pick_device(name: str) -> torch.device:
     """The device "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N"; raises ValueError, worded for users."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N")
     if name != "cpu" and int(name.partition(":")[2] or 0) >= torch.cuda.device_count():
@@ -78,15 +77,17 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 def plot_curves(path: Path, history: list[Row], panels: dict[str, dict[str, list[float]]]) -> None:
     """Draws one panel beside the other: {panel title: {label of a curve: a value for each epoch of `history`}}."""
     figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
-    epochs = [row["epoch"] for row in history]
     for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for label, values in curves.items():
-            axes.plot(epochs, values, marker="o", markersize=3, label=label)
-        axes.set(title=title, xlabel="epoch", yscale="log")  # else the first epoch squeezes the others into a line
-        axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}")
+            axes.plot([row["epoch"] for row in history], values, marker="o", markersize=3, label=label)
+        axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
+        if any(map(any, curves.values())):  # a linear axis, the only one for 0, lets epoch 1 squeeze the others
+            axes.set_yscale("log")
+            ticks = {"major_locator": LogLocator(subs=(1, 2, 5)), "minor_locator": NullLocator()}
+            axes.yaxis.set(**ticks, major_formatter="{x:g}")
     with write_whole(path) as part:
         figure.savefig(part, dpi=150, bbox_inches="tight")
 
@@ -133,7 +134,8 @@ def environment(device: torch.device) -> dict[str, str]:
 
 def differences(here: dict[str, Any], run: dict[str, Any], verb: str) -> str:
     """What differs from a run's settings or environment, by name; empty if nothing does."""
-    return ", ".join(f"{key} {value} (the run {verb} {run[key]})" for key, value in here.items() if value != run[key])
+    differ = {key: value for key, value in here.items() if value != run.get(key)}
+    return ", ".join(f"{key} {value} (the run {verb} {run.get(key)})" for key, value in differ.items())
 
 
 def command_to_go_on(out: Path) -> str:
@@ -167,7 +169,7 @@ class Run:
             for epoch in run.epochs(run.settings["epochs"]):
                 ...  # train, evaluate
                 run.record({"train_loss": 0.1, "test_accuracy": 0.9})  # a row of history.csv, and a checkpoint
-            run.finish({"Loss": {"training": run.column("train_loss")}})
+            run.finish({"Loss": {"training": [row["train_loss"] for row in run.history]}})
 
     In the block, Ctrl-C, a loss that is no number and a file that cannot be written end the command with one line. Of
     several processes that train together, only the one of rank 0 writes: the one that leads.
@@ -182,8 +184,8 @@ class Run:
         name = Path(script).stem.removeprefix("train_")
         self.script, self.tensorboard = script, args.tensorboard
         self.out = args.out or Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-        files = ("checkpoint.pth", f"{name}.pth", "model.pth", "history.csv")
-        held = ", ".join(file for file in files if os.path.exists(self.out / file))
+        files = [self.out / file for file in ("checkpoint.pth", f"{name}.pth", "model.pth", "history.csv")]
+        held = ", ".join(file.name for file in files if os.path.exists(file))
         if held and "checkpoint.pth" not in held:
             sys.exit(f"error: {self.out} holds a run ({held}) without its checkpoint.pth: choose another --out")
         if held and not args.resume:
@@ -192,8 +194,7 @@ class Run:
         checkpoint = self.checkpoint = load_checkpoint(self.out / "checkpoint.pth", script)
         given = {name: getattr(args, name) for name in defaults if getattr(args, name) is not None}
         self.settings, self.environment = {**defaults, **given}, environment(device)
-        self.history, self.losses = [], []  # rows of epochs, and of single steps
-        self.steps_done = 0  # of the epoch that goes on
+        self.history, self.losses, self.steps_done = [], [], 0  # rows of epochs, of single steps; steps of this epoch
         if checkpoint is None:
             if args.resume:
                 print(f"No checkpoint in {self.out} yet: starting afresh")
@@ -248,9 +249,8 @@ class Run:
     def restore(self, **parts: Any) -> None:
         """Gives each part the state that the checkpoint has for it, if any; the parts are saved with the run."""
         self.parts = parts
-        if self.checkpoint is not None:
-            for name, part in parts.items():
-                part.load_state_dict(self.checkpoint[name])
+        for name, part in parts.items() if self.checkpoint else ():
+            part.load_state_dict(self.checkpoint[name])
 
     def epochs(self, total: int) -> Iterator[int]:
         """The numbers of the epochs that are still to be trained, of 1 to `total`."""

@@ -128,11 +128,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         start = file.read(2)
     if not start:
         raise ValueError(f"{path} is empty: copy or download it again")
-    if start == b"PK" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not compare the checksums that torch.save has written
-        if damaged is not None:
-            raise ValueError(f"{path} is damaged ({damaged} has another checksum): copy or download it again")
+    if start == b"PK" and (fault := _damaged_entry(path)):
+        raise ValueError(f"{path} is damaged ({fault}): copy or download it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says all that a user can do something about
@@ -151,6 +148,20 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path} holds {held}, not a network's state_dict: save one with model.state_dict()")
     # DataParallel and DistributedDataParallel save the network that they wrap as their "module".
     return {str(name).removeprefix("module."): value for name, value in checkpoint.items()}
+
+
+def _damaged_entry(path: Path) -> str | None:
+    """What is damaged in a zip archive; torch.load does not compare the checksums that torch.save has written."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return None  # it is truncated, which is told in other words
+        with zipfile.ZipFile(path) as archive:
+            # torch.save writes no folders; where one bit of an entry says that it is one, torch.load would not read it.
+            folders = [entry.filename for entry in archive.infolist() if entry.external_attr & 0x10]
+            damaged = archive.testzip() or next(iter(folders), None)
+    except Exception:  # zipfile raises almost anything for a damaged table of contents
+        return "its table of contents cannot be read"
+    return f"{damaged} has another checksum" if damaged else None
 
 
 def _why_unreadable(path: Path, start: bytes, error: Exception) -> str:

@@ -106,8 +106,8 @@ def summarize() -> None:
     summary: dict[str, Any] = {
         "recipe": {"batch_size": DEFAULTS["batch_size"], "weight_decay": WEIGHT_DECAY, "lr": LEARNING_RATES},
         "validation_standard_error_points": 100 * standard_error(recipe[0]["accuracy"], VALIDATION_DIGITS),
-        "short": last_epoch("modern-short")["test_accuracy"],
     }
+    table = []
     for network, rows in seeds.items():
         accuracies = [row["test_accuracy"] for row in rows]
         summary[network] = {
@@ -120,6 +120,14 @@ def summarize() -> None:
             "wrong": mean(row["wrong"] for row in rows),
             "standard_error_points": 100 * standard_error(mean(accuracies), 10_000),
         }
+        epochs = int(last_epoch(f"{network}-seed0")["epoch"])
+        table.append({"network": network, "epochs": epochs, **summary[network]})
+        del table[-1]["standard_error_points"]
+    short = last_epoch("modern-short")
+    accuracy, wrong = short["test_accuracy"], round((1 - short["test_accuracy"]) * 10_000)
+    alone = {"seeds": 1, "mean": accuracy, "deviation_points": "", "worst": "", "best": "", "wrong": wrong}
+    table.append({**table[0], **alone, "epochs": int(short["epoch"])})
+    write_rows(RESULTS / "networks.csv", table)
     write_rows(RESULTS / "layers.csv", layer_rows())
     write_rows(RESULTS / "recipe.csv", recipe)
     write_rows(RESULTS / "seeds.csv", [row for rows in seeds.values() for row in rows])

@@ -830,9 +830,19 @@ def test_a_cpu_trains_in_bfloat16_if_it_has_the_instructions(monkeypatch, capabi
 
 @pytest.mark.parametrize(("device", "processes", "workers"), [("cpu", 1, 0), ("cuda", 1, 8), ("cuda", 4, 3)])
 def test_a_gpu_gets_processes_that_load_its_photographs(monkeypatch, device, processes, workers):
-    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert train_unet.default_workers(torch.device(device)) == workers
+
+
+def test_the_workers_that_are_asked_for_load_the_photographs(data, tmp_path, monkeypatch):
+    loaders, loader = [], train_unet.DataLoader
+    monkeypatch.setattr(
+        train_unet, "DataLoader", lambda *args, **options: loaders.append(options) or loader(*args, **options)
+    )
+    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    run_main(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:1:8", "--workers", "1")
+    assert [(options["num_workers"], options["pin_memory"]) for options in loaders] == [(1, False)]
 
 
 def test_a_loss_that_is_no_number_stops_at_once_and_says_where(data, tmp_path, monkeypatch):

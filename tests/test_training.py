@@ -295,6 +295,12 @@ def test_another_environment_is_warned_of_by_name(tmp_path, capsys, name):
     assert re.fullmatch(rf"warning: .*: {name} [^\n]* \(the run began on another\)\n", warning)
 
 
+def test_a_run_that_an_older_version_began_is_gone_on_with(tmp_path, capsys):
+    older = {key: value for key, value in environment(CPU).items() if key != "processes"}
+    a_run(checkpoint_of(tmp_path, environment=older), resume=True)
+    assert "processes 1 (the run began on None)" in capsys.readouterr().err
+
+
 def test_a_finished_run_ends_the_command_without_an_error(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         a_run(checkpoint_of(tmp_path, finished=True), resume=True)
@@ -423,6 +429,17 @@ def test_the_curves_are_a_picture_twice_as_wide_for_two_panels(tmp_path, epochs)
             picture.load()
             widths.append(picture.width)
     assert 1.8 < widths[1] / widths[0] < 2.2
+
+
+@pytest.mark.parametrize(("values", "scale"), [([0.5, 0.02], "log"), ([0.0, 0.02], "log"), ([0.0, 0.0], "linear")])
+def test_curves_are_logarithmic_where_they_can_be(tmp_path, monkeypatch, recwarn, values, scale):
+    drawn, savefig = [], training.Figure.savefig
+    monkeypatch.setattr(
+        training.Figure, "savefig", lambda *args, **options: drawn.append(args[0]) or savefig(*args, **options)
+    )
+    plot_curves(tmp_path / "curves.png", [{"epoch": 1}, {"epoch": 2}], {"Error": {"test": values}})
+    assert [axes.get_yscale() for axes in drawn[0].axes] == [scale]
+    assert not recwarn.list
 
 
 def test_curves_that_cannot_be_written_leave_the_old_picture(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The U-Net is the coursework's, and `load_unet` opens every checkpoint of it, and nothing else."""
 
+import contextlib
 import os
 import pickle
 import zipfile
@@ -268,6 +269,22 @@ def test_a_single_flipped_bit_is_noticed(tmp_path, place):
     content[int(place * len(content))] ^= 1
     path.write_bytes(content)
     assert "is damaged" in message_of_loading(path)
+
+
+def test_no_flipped_bit_of_the_table_of_contents_gives_other_weights_or_a_traceback(tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save(coursework_checkpoint(1), path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    weights = load_unet(path, torch.device("cpu")).state_dict()
+    for place in range(start, len(whole), 41):
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        with contextlib.suppress(ValueError):
+            loaded = load_unet(path, torch.device("cpu")).state_dict()
+            assert all(torch.equal(loaded[name], value) for name, value in weights.items()), place
 
 
 @pytest.mark.parametrize(
