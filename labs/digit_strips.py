@@ -1,46 +1,48 @@
 """Reads strips of up to five handwritten digits: a companion lab (seed 002, sections 1.3 to 3).
 
-    python -m labs.digit_strips lesson            the Dataset, the one-hot labels, and the two ways to save a network
-    python -m labs.digit_strips train             learns from 280,000 pieces of strips, tests on 10,000 other strips
+    python -m labs.digit_strips lesson                      a Dataset's pieces, one-hot labels, two ways to save
+    python -m labs.digit_strips train                       learns 280,000 pieces, is tested on 10,000 other strips
     python -m labs.digit_strips train --validate            tries settings without touching the test digits
     python -m labs.digit_strips train --out runs/mine --resume
     python -m labs.digit_strips read STRIP.png              prints what it reads, such as 7_210: _ is a blank place
-    python -m labs.digit_strips search --method random --trials 16 --folds 3
+    python -m labs.digit_strips search --method random      cross-validation: see strip_search.py
 
-`train` ends with a line such as
+`train` ends, give or take a few digits of another machine's rounding, with
 
-    Test strips: 97.31% wholly right (9731/10000), pieces 99.45%
+    Test strips: 97.66% wholly right (9766/10000), pieces 99.53%
 
-`search` writes search.csv after every trial, best.csv and valley.png; a search that is stopped goes on, when the same
-command is given again, with the trial that it was in.
+and its run's folder gets strips.png, result.json and digit_strips.pth beside the rest.
 """
 
 import argparse
-import csv
-import itertools
 import json
-import math
 import pickle
-import random
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import Lambda
+from torch.utils.data import DataLoader
 
-from carvana import open_photograph
+from labs.strip_search import search
+from labs.strips import (
+    BLANK,
+    CNN,
+    PLACES,
+    Digits,
+    StripPieces,
+    cut,
+    load_network,
+    make_strips,
+    one_hot,
+    read_pieces,
+    read_strip,
+)
 from train_lenet import (
     VALIDATION_DIGITS,
     WEIGHT_DECAY,
@@ -51,93 +53,23 @@ from train_lenet import (
     random_affine,
     train_epoch,
 )
-from training import Run, add_run_arguments, epoch_generator, pick_device, save_weights, write_rows, write_whole
+from training import Run, add_run_arguments, epoch_generator, pick_device, save_weights, write_whole
 
 WEIGHTS = Path(__file__).resolve().parent / "weights" / "digit_strips.pth"
-PLACES, SIDE, BLANK = 5, 28, 10
 PIECES, TEST_STRIPS = 280_000, 10_000
-DEFAULTS = {"epochs": 6, "batch_size": 256, "lr": 0.003, "augment": 1.0, "seed": 0, "validate": False, "quick": False}
-SPACE = {  # what `search` tries; a grid goes through the learning rates first, then through the optimizers, and so on
-    "lr": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
-    "optimizer": ("sgd", "adam"),
-    "momentum": (0.9, 0.5, 0.0),
-    "batch_size": (60, 30, 120),
-    "epochs": (4, 2),
-}
-LEAST_CONTRAST = 25  # grey levels of 255 between ink and paper: a blank strip's dirt and JPEG noise have fewer
-
-Digits = tuple[Tensor, Tensor]
+DEFAULTS = {"epochs": 4, "batch_size": 256, "lr": 0.003, "augment": 1.0, "seed": 0, "validate": False, "quick": False}
 
 
-def make_strips(digits: Digits, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Strips `[B, 28, 140]` of five places, bytes with 0 the background, and their labels `[B, 5]`.
+class Trap:
+    """What an evil file may hold: unpickled, it calls a function of the file's choice."""
 
-    A place is blank (label 10) with a chance of 1 in 11, else one of `digits`: images `[N, 1, 28, 28]` in [0, 1] and
-    labels `[N]`.
-    """
-    images, labels = digits
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randint(len(images), (count, PLACES), generator=generator)
-    blank = torch.rand(count, PLACES, generator=generator) < 1 / 11
-    places = (images[:, 0] * 255).round().byte()[chosen]  # [B, 5, 28, 28]
-    places[blank] = 0
-    return places.transpose(1, 2).reshape(count, SIDE, PLACES * SIDE), labels[chosen].masked_fill(blank, BLANK)
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return print, ("  this line was printed by the file; it could as well have deleted yours",)
 
 
-def cut(strips: Tensor) -> Tensor:
-    """All pieces `[B * places, 1, 28, 28]` of strips `[B, 28, places * 28]`, those of a strip after one another."""
-    return strips.unflatten(2, (-1, SIDE)).transpose(1, 2).reshape(-1, 1, SIDE, SIDE)
-
-
-# Section 1.4.2, for eleven classes. F.nll_loss takes the label itself, so only the lesson needs it.
-one_hot = Lambda(lambda label: torch.zeros(11).scatter_(dim=0, index=torch.as_tensor(label), value=1))
-
-
-class StripPieces(Dataset):
-    """The pieces of strips `[B, 28, places * 28]` (bytes), one by one: section 1.3.2's `CustomedDataSet`.
-
-    Gives (piece `[1, 28, 28]` in [0, 1], label), or the piece alone where `labels` `[B, places]` are not known.
-    """
-
-    def __init__(
-        self, strips: Tensor, labels: Tensor | None = None, target_transform: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
-        self.strips, self.labels, self.target_transform = strips, labels, target_transform
-        self.places = strips.shape[2] // SIDE
-
-    def __len__(self) -> int:
-        return len(self.strips) * self.places
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | Tensor:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        strip, place = divmod(index, self.places)
-        piece = self.strips[strip, None, :, place * SIDE : (place + 1) * SIDE] / 255
-        if self.labels is None:
-            return piece
-        label = self.labels[strip, place]
-        return piece, label if self.target_transform is None else self.target_transform(label)
-
-
-class CNN(nn.Module):
-    """Section 2's network: pieces `[B, 1, 28, 28]` in [0, 1] -> logarithms of the 11 probabilities, `[B, 11]`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 10, 5)
-        self.conv2 = nn.Conv2d(10, 20, 3)
-        self.fc1 = nn.Linear(20 * 10 * 10, 500)
-        self.fc2 = nn.Linear(500, 11)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2, 2)  # [B, 10, 24, 24], then [B, 10, 12, 12]
-        x = F.relu(self.conv2(x)).flatten(1)  # [B, 20, 10, 10], then [B, 2000]
-        return F.log_softmax(self.fc2(F.relu(self.fc1(x))), dim=1)  # without `dim`, as in the seed, PyTorch warns
-
-
-def lesson(args: argparse.Namespace) -> None:
-    """What sections 1.3, 1.4 and 2.3 show."""
-    strips, labels = make_strips(load_mnist(args.data, train=True), count=12, seed=0)
+def lesson(digits: Digits) -> None:
+    """What sections 1.3, 1.4.2 and 2.3 show."""
+    strips, labels = make_strips(digits, count=12, seed=0)
     dataset = StripPieces(strips, labels, one_hot)
     pieces, targets = next(iter(DataLoader(dataset, batch_size=60)))
     print(f"{len(dataset)} pieces; a batch has pieces {list(pieces.shape)} and one-hot labels {list(targets.shape)}")
@@ -146,38 +78,26 @@ def lesson(args: argparse.Namespace) -> None:
     network = CNN()
     scores = network(pieces)
     by_label, by_vector = F.nll_loss(scores, labels.flatten()), -(targets * scores).sum(dim=1).mean()
-    print(f"loss by label {by_label:.4f}, by one-hot vector {by_vector:.4f}")
+    print(f"loss by labels {by_label:.4f}, by one-hot vectors {by_vector:.4f}")
 
     with tempfile.TemporaryDirectory() as folder:
         whole, weights, trap = (Path(folder, f"{name}.pth") for name in ("whole", "weights", "trap"))
         torch.save(network, whole)
         torch.save(network.state_dict(), weights)
         torch.save(Trap(), trap)
-        print(f"\nwhole network: {whole.stat().st_size:,} bytes; weights: {weights.stat().st_size:,} bytes")
-        try:
-            torch.load(whole, weights_only=True)
-        except pickle.UnpicklingError:
-            print("torch.load(whole, weights_only=True): refused, for the file names a class whose code would be run")
-        torch.load(whole, weights_only=False)
-        print("torch.load(whole, weights_only=False): loaded, and so is any other file, such as trap.pth, which says:")
-        torch.load(trap, weights_only=False)
+        print(f"whole network: {whole.stat().st_size:,} bytes; its weights: {weights.stat().st_size:,} bytes")
+        for path in (whole, trap):
+            try:
+                torch.load(path, weights_only=True)
+            except pickle.UnpicklingError:
+                print(f"torch.load({path.name}, weights_only=True) refuses it: it names code that it wants run")
+            print(f"torch.load({path.name}, weights_only=False) does what it says:")
+            loaded = torch.load(path, weights_only=False)  # only these two files, just made here
+            print(f"  a {type(loaded).__name__}")
         again = CNN()
         again.load_state_dict(torch.load(weights, weights_only=True))
         same = torch.equal(again.eval()(pieces), network.eval()(pieces))
-        print(f"load_state_dict(torch.load(weights, weights_only=True)): the same answers: {same}")
-
-
-class Trap:
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return print, ("    this line was printed by the file; it could have deleted yours",)
-
-
-@torch.inference_mode()
-def read_pieces(network: nn.Module, pieces: Tensor) -> Tensor:
-    """What the network reads in pieces `[B, 1, 28, 28]` in [0, 1]: `[B]`, 0 to 9, or 10 for a blank one."""
-    network.eval()
-    device = next(network.parameters()).device
-    return torch.cat([network(part.to(device)).argmax(dim=1).cpu() for part in pieces.split(1000)])
+        print(f"load_state_dict(torch.load(weights.pth, weights_only=True)): the same answers: {same}")
 
 
 def train(run: Run, digits: Digits, test_digits: Digits, device: torch.device) -> None:
@@ -187,10 +107,10 @@ def train(run: Run, digits: Digits, test_digits: Digits, device: torch.device) -
     test_name = "validation" if settings["validate"] else "test"
     count, test_count = (600, 200) if settings["quick"] else (PIECES // PLACES, TEST_STRIPS)
     strips, labels = make_strips(digits, count, seed)
-    # 280,000 pieces are 220 MB as bytes, and one index takes a batch of them; a DataLoader would cut and stack 280,000
-    # small tensors an epoch.
+    # 280,000 pieces are 220 MB as bytes, and one index takes a batch of them. A DataLoader would cut and stack as many
+    # small tensors in every epoch: report/README.md measures what that costs.
     pieces, labels = cut(strips).to(device), labels.flatten().to(device)
-    test_strips, test_labels = make_strips(test_digits, test_count, seed=0)  # the same for every seed
+    test_strips, test_labels = make_strips(test_digits, test_count, seed=0)  # the same whatever the seed
     test_pieces = cut(test_strips) / 255
 
     def distort(part: Tensor, generator: torch.Generator) -> Tensor:
@@ -232,10 +152,98 @@ def train(run: Run, digits: Digits, test_digits: Digits, device: torch.device) -
         part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     plot_strips(run.out / "strips.png", test_strips, test_labels, read)
     save_weights(run.out / "digit_strips.pth", network, torch.float16)
-    losses = {label: run.column(f"{name}_loss") for label, name in (("training", "train"), (test_name, test_name))}
-    errors = {test_name: [100 - 100 * value for value in run.column(f"{test_name}_accuracy")]}
-    run.finish({"Loss": losses, "Error, % of the pieces": errors})
+    curves = {"training, on distorted pieces" if settings["augment"] else "training": "train", test_name: test_name}
+    loss = {label: [row[f"{name}_loss"] for row in run.history] for label, name in curves.items()}
+    error = {label: [100 - 100 * row[f"{name}_accuracy"] for row in run.history] for label, name in curves.items()}
+    run.finish({"Loss": loss, "Error, % of the pieces": error})
     print(
         f"{test_name.capitalize()} strips: {strips_right / test_count:.2%} wholly right ({strips_right}/{test_count}), "
         f"pieces {result['pieces_accuracy']:.2%}"
     )
+
+
+def plot_strips(path: Path, strips: Tensor, labels: Tensor, read: Tensor, shown: int = 9) -> None:
+    """Draws strips that were read right in the left column, and in the middle and on the right some that were not."""
+    wrong = (read != labels).any(dim=1)
+    columns = [torch.nonzero(~wrong)[:shown, 0], *torch.nonzero(wrong)[: 2 * shown, 0].split(shown)]
+    figure = Figure(figsize=(10, 0.93 * shown + 0.2), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.08)
+    grid = figure.subplots(shown, 3)
+    for axes in grid.flat:
+        axes.axis("off")
+    for column, indices in enumerate(columns):
+        for axes, index in zip(grid[:, column], indices.tolist(), strict=False):
+            axes.imshow(strips[index].numpy(), cmap="gray_r")
+            truth, reading = ("".join("0123456789_"[label] for label in row[index]) for row in (labels, read))
+            if truth == reading:
+                axes.set_title(reading, fontsize=11, family="monospace")
+            else:
+                axes.set_title(f"{reading} (is {truth})", fontsize=11, family="monospace", color="tab:red")
+    with write_whole(path) as part:
+        figure.savefig(part, dpi=100)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    parsers = {name: commands.add_parser(name) for name in ("lesson", "train", "read", "search")}
+    for name in ("lesson", "train", "search"):
+        parsers[name].add_argument("--data", type=Path, default=Path("data"), help="folder of MNIST/raw")
+    training = parsers["train"]
+    training.add_argument("--epochs", type=int, help=f"times through the pieces (default: {DEFAULTS['epochs']})")
+    training.add_argument("--batch-size", type=int, help=f"pieces a step (default: {DEFAULTS['batch_size']})")
+    training.add_argument("--seed", type=int, help="strips, first weights, order, distortions (default: 0)")
+    training.add_argument("--lr", type=float, help=f"highest learning rate (default: {DEFAULTS['lr']})")
+    training.add_argument("--augment", type=float, help="strength of the distortions (default: 1; 0: none)")
+    training.add_argument(
+        "--validate", action="store_true", default=None, help="test on strips of training digits kept back"
+    )
+    training.add_argument("--quick", action="store_true", default=None, help="3,000 pieces and 200 test strips")
+    add_run_arguments(training, "digit_strips")
+    parsers["read"].add_argument("picture", type=Path, help="one to five square places side by side")
+    parsers["read"].add_argument("--model", type=Path, default=WEIGHTS, help=f"(default: {WEIGHTS})")
+    searching = parsers["search"]
+    searching.add_argument("--method", choices=("grid", "random"), default="random")
+    searching.add_argument("--trials", type=int, default=16, help="settings to try (default: 16)")
+    searching.add_argument("--folds", type=int, default=3, help="trainings of each (default: 3)")
+    searching.add_argument("--pieces", type=int, default=6000, help="that a training learns (default: 6000)")
+    searching.add_argument("--quick", action="store_true", help="2 trials of 2 folds of 500 pieces")
+    searching.add_argument("--out", type=Path, default=Path("runs/digit_strips_search"), help="(default: %(default)s)")
+    searching.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    try:
+        if args.command == "read":
+            print(read_strip(load_network(args.model), args.picture))
+            return
+        digits = load_mnist(args.data, train=True)
+        if args.command == "lesson":
+            lesson(digits)
+            return
+        device = pick_device(args.device)
+        if args.command == "search":
+            search(args, digits, device)
+            return
+        check_arguments(args)
+        if args.augment is not None and not 0 <= args.augment <= 2:
+            raise ValueError(f"--augment must be from 0 to 2, not {args.augment}")
+        test_digits = load_mnist(args.data, train=False)
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run = Run("digit_strips.py", args, DEFAULTS, device)
+    if run.settings["validate"]:
+        images, labels = digits
+        digits = images[:-VALIDATION_DIGITS], labels[:-VALIDATION_DIGITS]
+        test_digits = images[-VALIDATION_DIGITS:], labels[-VALIDATION_DIGITS:]
+    with run:
+        print(f"Training on {device}, writing to {run.out}", flush=True)
+        train(run, digits, test_digits, device)
+
+
+if __name__ == "__main__":
+    main()
