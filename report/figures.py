@@ -253,7 +253,8 @@ def draw_regularization(figure: Figure) -> None:
         axes.set_xlabel("epoch")
     for axes in figure.axes[::3]:
         axes.set_ylabel("loss")
-    figure.axes[0].legend(frameon=False)
+    figure.axes[-1].axis("off")
+    figure.axes[-1].legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, loc="center")
 
 
 DISTURBED = {
