@@ -161,7 +161,7 @@ def train_steps(
     scheduler: LRScheduler,
     epoch: int = 1,
     first_step: int = 1,
-    loss_function: Callable[[Tensor, Tensor], Tensor] = segmentation_loss,
+    loss_function: Callable[[Tensor, Tensor], Tensor] | None = None,
     max_norm: float = 1.0,
 ) -> Iterator[float]:
     """Trains on every (images [B, 3, H, W] in [0, 1], masks [B, 1, H, W] of 0 and 1) of `batches` once.
@@ -177,7 +177,7 @@ def train_steps(
         # In bfloat16 where that is faster; its range is that of float32, so it needs no loss scaler.
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
             scores = net(images)
-        loss = loss_function(scores.float(), masks)
+        loss = (loss_function or segmentation_loss)(scores.float(), masks)
         shown = loss.detach().clone()
         if dist.is_initialized():
             dist.all_reduce(shown)

@@ -98,7 +98,7 @@ def contrast_rows(network: nn.Module) -> list[Row]:
     for low, high in pairwise(CONTRASTS):
         own = truth & (contrast >= low) & (contrast < high)
         row = {"contrast": f"{low} to {high}", "share": own.sum() / truth.sum(), "found": found[own].mean()}
-        rows.append({**row, "of_the_missed": (own & ~found).sum() / (truth & ~found).sum()})
+        rows.append({**row, "of_the_missed": (own & ~found).sum() / max(1, (truth & ~found).sum())})
     return rows
 
 
