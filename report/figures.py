@@ -300,7 +300,10 @@ def draw_missed(figure: Figure) -> None:
         axes.set_title(f"{labels[index]} read as {mode(reads[index])}", fontsize=9)
 
 
-PUBLISHED = {99.46: "LeNet-5's features, support vector machine [14]", 99.6: "elastic distortions, a wider network [2]"}
+PUBLISHED = {
+    99.46: "LeNet-5's features, support vector machine (Lauer and others)",
+    99.6: "elastic distortions, a wider network [2]",
+}
 
 
 def draw_width(figure: Figure) -> None:
