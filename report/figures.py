@@ -352,14 +352,19 @@ def draw_unet_data(figure: Figure) -> None:
 # What the filters see
 
 
+def show(axes: Axes, picture: Tensor, cmap: str = "gray") -> None:
+    """A map or kernel [H, W], from its own darkest to its own brightest (but for some single pixels)."""
+    most = picture.abs().quantile(0.995).item()
+    axes.imshow(picture.numpy(), cmap=cmap, vmin=-most if cmap == "RdBu_r" else picture.min().item(), vmax=most)
+
+
 def show_maps(figure: Figure, maps: Tensor, columns: int, title: str, cmap: str = "gray") -> None:
-    """A sheet of maps [N, H, W], each from its own darkest to its own brightest (but for some single pixels)."""
+    """A sheet of maps [N, H, W]."""
     figure.suptitle(title, fontsize=10)
     for axes in figure.subplots(-(-len(maps) // columns), columns, squeeze=False).flat:
         axes.axis("off")
     for axes, picture in zip(figure.axes, maps, strict=False):
-        most = picture.abs().quantile(0.995).item()
-        axes.imshow(picture.numpy(), cmap=cmap, vmin=-most if cmap == "RdBu_r" else picture.min().item(), vmax=most)
+        show(axes, picture, cmap)
 
 
 @torch.inference_mode()
@@ -374,18 +379,30 @@ def outputs_of(model: nn.Module, layers: Sequence[str], image: Tensor) -> list[T
 
 @torch.inference_mode()
 def draw_lenet_filters(figure: Figure) -> None:
-    """C1's kernels, and C1's and C3's maps of the first test digit, a seven, in both networks."""
-    figure.set_size_inches(10, 9)
+    """Of both networks a table: C1's kernels and maps on the left, C3's maps below, C3's kernels where the two meet."""
+    figure.set_size_inches(10, 7.6)
     images, _ = load_mnist(ROOT / "data", train=False)
     modern, original = LeNet5(), LeNet5Original()
     for model, name in ((modern, "lenet"), (original, "lenet_original")):
         model.load_state_dict(torch.load(WEIGHTS / f"{name}.pth", map_location="cpu", weights_only=True))
-    for half, (model, year) in zip(figure.subfigures(2, 1), ((modern, "today"), (original, "1998")), strict=True):
-        maps_of_c1, maps_of_c3 = outputs_of(model, ("C1", "C3"), images[:1])
-        kernels, first, third = half.subfigures(1, 3, width_ratios=(2, 2, 4))
-        show_maps(kernels, model.C1.weight[:, 0], 2, f"{year}: C1's kernels", "RdBu_r")
-        show_maps(first, maps_of_c1, 2, "C1's maps")
-        show_maps(third, maps_of_c3, 4, "C3's maps")
+    table_i = torch.full((16, 6, 5, 5), torch.nan)  # what C3 does not see stays white
+    table_i[original.C3.pairs[0], original.C3.pairs[1]] = original.C3.kernels
+    for half, (model, c3_kernels, year) in zip(
+        figure.subfigures(2, 1), ((modern, modern.C3.weight, "today"), (original, table_i, "1998")), strict=True
+    ):
+        c1_maps, c3_maps = outputs_of(model, ("C1", "C3"), images[:1])
+        half.suptitle(f"{year}: C1's kernels and maps, and C3's kernels above its maps", fontsize=10)
+        axes = half.subplots(7, 18)
+        for one in axes.flat:
+            one.axis("off")
+        for row, (kernel, c1_map) in enumerate(zip(model.C1.weight[:, 0], c1_maps, strict=True)):
+            show(axes[row, 0], kernel, "RdBu_r")
+            show(axes[row, 1], c1_map)
+            for column, c3_kernel in enumerate(c3_kernels[:, row]):
+                show(axes[row, column + 2], c3_kernel, "RdBu_r")
+        show(axes[6, 1], images[0, 0])
+        for column, c3_map in enumerate(c3_maps):
+            show(axes[6, column + 2], c3_map)
 
 
 @torch.inference_mode()
