@@ -342,7 +342,7 @@ def test_every_rung_of_the_ladder_has_one_change_more_than_the_one_before():
     for settings, _ in lenet_experiments.ladder(argparse.Namespace(seeds=1), rows):
         rows.append({**{key: str(value) for key, value in settings.items()}, "validation_accuracy": "0.9"})
     changed = {
-        order: [row["changed"] for row in rows if (row["order"], row["epochs"]) == (order, "10")]
+        order: list(dict.fromkeys(row["changed"] for row in rows if row["order"] == order))
         for order in ("forward", "backward")
     }
     assert changed["forward"] == ["nothing", *lenet_experiments.CHANGES]
