@@ -81,9 +81,8 @@ def load_mnist(root: Path, train: bool) -> tuple[Tensor, Tensor]:
     return dataset.data.unsqueeze(1) / 255, dataset.targets
 
 
-def random_affine(images: Tensor, generator: torch.Generator, strength: float = 1) -> Tensor:
-    """Turns, scales, slants and shifts each of the images `[B, 1, H, W]` by small random amounts of its own."""
-    count = len(images)
+def random_maps(count: int, generator: torch.Generator, strength: float = 1) -> Tensor:
+    """`count` matrices `[count, 2, 3]` that turn, scale, slant and shift by small random amounts, for `affine_grid`."""
 
     def uniform(limit: float) -> Tensor:
         return (2 * torch.rand(count, generator=generator) - 1) * limit * strength
@@ -100,8 +99,13 @@ def random_affine(images: Tensor, generator: torch.Generator, strength: float = 
         (slant * sin + cos) * scale_y,
         shift_y,
     ]
-    theta = torch.stack(rows, dim=1).view(count, 2, 3).to(images.device)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return torch.stack(rows, dim=1).view(count, 2, 3)
+
+
+def random_affine(images: Tensor, generator: torch.Generator, strength: float = 1) -> Tensor:
+    """Each of the images `[B, 1, H, W]` turned, scaled, slanted and shifted in its own way."""
+    maps = random_maps(len(images), generator, strength).to(images.device)
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
 
@@ -145,7 +149,7 @@ def train_epoch(
     scheduler: LRScheduler | None = None,
     epoch: int = 1,
 ) -> tuple[float, float]:
-    """Trains on every (images `[B, C, H, W]`, labels `[B]`) of `batches` once.
+    """Trains on every (images `[B, C, H, W]`, labels `[B]` or, as shares, `[B, classes]`) of `batches` once.
 
     Returns the mean loss and the share of right answers, both as they were during the epoch, while the network learned.
     Raises FloatingPointError as soon as the loss is no finite number.
@@ -170,7 +174,8 @@ def train_epoch(
             scheduler.step()
         seen += len(labels)
         total_loss += loss.item() * len(labels)
-        correct += (logits.argmax(dim=1) == labels).sum().item()
+        likeliest = labels if labels.dim() == 1 else labels.argmax(dim=1)
+        correct += (logits.argmax(dim=1) == likeliest).sum().item()
         bar.set_postfix(loss=f"{total_loss / seen:.4f}", refresh=False)
     return total_loss / seen, correct / seen
 

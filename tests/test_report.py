@@ -246,13 +246,14 @@ def few_digits(tmp_path, monkeypatch) -> None:
     for module in (lenet_experiments, best):
         monkeypatch.setattr(module, "load_mnist", lambda root, train: tuple(x[: few[train]] for x in load(root, train)))
     monkeypatch.setattr(best, "EPOCHS", 2)
+    monkeypatch.setattr(best, "COPIES", 2)
     monkeypatch.setattr(best, "WEIGHTS", tmp_path / "lenet.pth")
     monkeypatch.setattr(lenet_experiments, "TRAINING_DIGITS", 500)
     monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path / "runs")
-    for cached in (lenet_experiments.mnist, lenet_experiments.trained):
+    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.lesson):
         cached.cache_clear()
     yield
-    for cached in (lenet_experiments.mnist, lenet_experiments.trained):
+    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.lesson):
         cached.cache_clear()
 
 
@@ -320,9 +321,31 @@ def test_the_average_follows_the_weights_and_is_what_is_evaluated():
     assert torch.allclose(network.eval()(images), before + 1, atol=1e-3)
 
 
-def test_the_best_recipe_leaves_a_plain_lenet5_behind(few_digits):
-    next(best.best(argparse.Namespace(seeds=1), []))[1]()
+def test_who_is_taught_by_all_that_learned_alone_ends_as_a_plain_lenet5(few_digits):
+    trainings = list(best.best(argparse.Namespace(seeds=2), []))
+    assert [(settings["recipe"], settings["seed"]) for settings, _ in trainings] == [
+        (recipe, seed) for recipe in ("alone", "taught") for seed in (0, 1)
+    ]
+    trainings[2][1]()
     LeNet5().load_state_dict(torch.load(best.WEIGHTS, weights_only=True), strict=True)
+
+
+def test_the_lesson_is_bent_digits_and_the_mean_of_what_the_teachers_think(few_digits):
+    copies, answers = best.lesson(2)
+    teachers = [best.learned_alone(seed)[0] for seed in (0, 1)]
+    assert copies.shape == (1200, 1, 28, 28)
+    with torch.inference_mode():
+        both = sum(teacher(copies[:250] / 255).softmax(dim=1) for teacher in teachers) / 2
+    assert torch.allclose(answers[:250], both, atol=1e-4)
+
+
+def test_bending_moves_the_ink_and_keeps_it():
+    images = torch.zeros(200, 1, 28, 28)
+    images[:, :, 8:20, 8:20] = 1
+    bent = best.bend(images, torch.Generator().manual_seed(0))
+    assert len(bent.unique(dim=0)) == 200
+    assert (bent - images).abs().mean() > 0.02
+    assert 0.9 < bent.sum() / images.sum() < 1.1
 
 
 @torch.inference_mode()
