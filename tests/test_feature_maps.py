@@ -1,0 +1,123 @@
+"""Tests of labs/feature_maps.py and labs/receptive_field.py."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import labs.feature_maps as lab
+from labs.cifar_networks import CifarCNN, standardized
+from labs.receptive_field import field_by_gradient, receptive_field
+from lenet import LeNet5, LeNet5Original
+from training import save_weights
+from unet import UNet
+
+NETWORKS = {
+    "LeNet-5": (LeNet5, (1, 28, 28)),
+    "LeNet-5 of 1998": (LeNet5Original, (1, 28, 28)),
+    "U-Net": (lambda: UNet(3, 1, base_channels=2), (3, 96, 112)),
+    "CifarCNN": (CifarCNN, (3, 32, 32)),
+}
+
+
+def make(name: str) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    kind, size = NETWORKS[name]
+    return kind().eval(), torch.rand(1, *size)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_formula_says_of_every_layer_what_the_gradient_says(name):
+    network, picture = make(name)
+    for layer, maps in lab.layer_outputs(network, picture).items():
+        row = maps.shape[1] // 2
+        first, last = receptive_field(network, layer, (row, row))
+        assert field_by_gradient(network, layer, picture, row) == (max(0, first), min(picture.shape[2] - 1, last)), (
+            layer
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "rows"),
+    [("LeNet-5", "C1", 5), ("LeNet-5", "C3", 14), ("LeNet-5 of 1998", "S4", 16), ("U-Net", "middle_conv.2", 140)],
+)
+def test_known_receptive_fields(name, layer, rows):
+    first, last = receptive_field(make(name)[0], layer, (3, 3))
+    assert last - first + 1 == rows
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers_are_named_as_in_the_code_in_the_order_of_their_calls(name):
+    network, picture = make(name)
+    outputs = lab.layer_outputs(network, picture)
+    for layer in outputs:
+        network.get_submodule(layer)
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    assert network.get_submodule(next(iter(outputs))) is first
+
+
+def test_a_convolution_is_shown_as_it_was_before_a_relu_overwrote_it():
+    network, picture = make("U-Net")
+    outputs = lab.layer_outputs(network, picture)
+    assert outputs["down_conv1.0"].min() < 0
+    assert torch.equal(outputs["down_conv1.0"].relu(), outputs["down_conv1.1"])
+
+
+def run(monkeypatch, *arguments) -> None:
+    monkeypatch.setattr(sys, "argv", ["feature_maps", *map(str, arguments)])
+    lab.main()
+
+
+def test_the_car_gives_four_sheets_and_a_line_for_each_layer(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lab, "ROWS", 96)
+    weights = tmp_path / "narrow.pth"
+    save_weights(weights, UNet(3, 1, base_channels=2))
+    run(monkeypatch, "unet", lab.ROOT / "car.jpg", "--out", tmp_path / "maps", "--layer", "concat1", "--model", weights)
+    files = {path.name for path in (tmp_path / "maps").iterdir()}
+    assert files == {"fields.csv", "layers.png", "concat1.png", "kernels.png", "levels.png"}
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["final_conv", "1x96x144", "1", "188", "96"]
+
+
+def test_a_formula_that_the_gradient_contradicts_is_an_error(monkeypatch):
+    network, picture = make("LeNet-5")
+    monkeypatch.setattr(lab, "receptive_field", lambda network, layer, rows: (rows[0] - 1, rows[1] + 1))
+    with pytest.raises(ValueError, match="C1: the formula says rows 13 to 15, the gradient 12 to 16"):
+        lab.fields(network, picture, lab.layer_outputs(network, picture))
+
+
+def test_a_sheet_shows_a_hundred_pictures_at_most(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(lab, "save", lambda figure, path: figures.append(figure))
+    lab.draw_sheet(tmp_path / "a.png", "Maps", torch.rand(130, 4, 4))
+    assert sum(bool(axes.images) for axes in figures[0].axes) == 100
+    assert "the first 100 of 130" in figures[0].get_suptitle()
+
+
+def test_the_weights_of_a_run_on_cifar_are_read(tmp_path, monkeypatch, capsys):
+    save_weights(tmp_path / "cifar10.pth", standardized(CifarCNN()))
+    Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / "grey.png")
+    run(monkeypatch, "cifar", tmp_path / "grey.png", "--out", tmp_path, "--model", tmp_path / "cifar10.pth")
+    assert "network.conv_layer.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lenet", "missing.png"], "missing.png"),
+        (["lenet", lab.ROOT / "car.jpg", "--layer", "C9"], "lenet has no layer C9 with maps: choose of C1, S2, C3, S4"),
+        (["lenet", lab.ROOT / "car.jpg", "--model", lab.ROOT / "car.jpg"], "does not hold the weights of a LeNet5"),
+        (["lenet", lab.ROOT / "car.jpg", "--model", "missing.pth"], "there are no weights missing.pth"),
+        (
+            ["cifar", lab.ROOT / "car.jpg"],
+            "the weights of cifar are too large for the repository: give yours as --model",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_one_error(tmp_path, monkeypatch, arguments, message):
+    with pytest.raises(SystemExit, match="^error: ") as stop:
+        run(monkeypatch, *arguments, "--out", tmp_path / "maps")
+    assert message in stop.value.code
+    assert not (tmp_path / "maps").exists()
