@@ -1,7 +1,7 @@
 """How much of a picture a unit of a network sees: by the formula, and by the gradient (seed 001).
 
-    receptive_field(network, "C3", (4, 4))         the rows from which C3 makes its row 4, by kernels and strides
-    field_by_gradient(network, "C3", picture, 4)   the rows that move it, found by asking the network
+receptive_field(network, "C3", (4, 4))         the rows from which C3 makes its row 4, by kernels and strides
+field_by_gradient(network, "C3", picture, 4)   the rows that move it, found by asking the network
 """
 
 import copy

@@ -36,7 +36,7 @@ from training import write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "report" / "results" / "experiments"
-AVERAGED_OVER = ("seed", "photograph")
+AVERAGED_OVER = ("seed", "fold", "photograph")
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # Student's t
 
 Row = dict[str, Any]
@@ -78,7 +78,7 @@ def keep_curves(path: Path, settings: Row, history: list[Row]) -> None:
 
 
 def means(rows: list[dict[str, str]], settings: list[str]) -> list[Row]:
-    """One row for all the seeds, or photographs, of a setting: the mean of each result, and its 95% interval."""
+    """One row for all the seeds, folds or photographs of a setting: the mean of each result, and its 95% interval."""
     by = [name for name in settings if name not in AVERAGED_OVER]
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:

@@ -247,13 +247,14 @@ def few_digits(tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(module, "load_mnist", lambda root, train: tuple(x[: few[train]] for x in load(root, train)))
     monkeypatch.setattr(best, "EPOCHS", 2)
     monkeypatch.setattr(best, "COPIES", 2)
+    monkeypatch.setattr(best, "TRIAL_EPOCHS", 1)
     monkeypatch.setattr(best, "WEIGHTS", tmp_path / "lenet.pth")
     monkeypatch.setattr(lenet_experiments, "TRAINING_DIGITS", 500)
     monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path / "runs")
-    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.lesson):
+    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.lesson, best.fold):
         cached.cache_clear()
     yield
-    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.lesson):
+    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.lesson, best.fold):
         cached.cache_clear()
 
 

@@ -1,6 +1,7 @@
 """Three U-Nets that find discs in noise: their parts, their training, and what they are scored on."""
 
 import csv
+import json
 import subprocess
 import sys
 
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 
 from labs import shapes_scores, shapes_unet
-from labs.shapes_networks import NETWORKS, AddUNet, ShallowUNet, make_network
+from labs.shapes_networks import NETWORKS, AddUNet, NoiseUnits, ShallowUNet, make_network
+from labs.shapes_scores import scored_pictures
 from lenet import count_parameters
 from report.fill import ROOT
 from unet import UNet
@@ -46,10 +48,33 @@ def test_added_skips_are_added():
     assert torch.equal(network.concat4(x, skip), x + skip[:, :, :4, :4])
 
 
+def test_in_noise_units_the_ground_is_0_and_the_noise_1_however_bright_the_picture_is():
+    ground = 30 + 5 * torch.randn(1, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+    picture = ground.clone()
+    picture[..., 20:60, 30:70] += 1000
+    for scale in (1, 0.01):
+        units = NoiseUnits()(scale * picture)
+        free = units[..., 64:, :]
+        assert free.mean().item() == pytest.approx(0, abs=0.1) and free.std().item() == pytest.approx(1, abs=0.1)
+        assert (units[..., 20:60, 30:70] == 4).all()
+
+
+def test_a_picture_without_noise_has_noise_units_too():
+    assert torch.equal(NoiseUnits()(torch.full((1, 1, 32, 32), 0.5)), torch.zeros(1, 1, 32, 32))
+
+
+def test_the_pictures_to_choose_settings_on_are_not_those_of_the_score():
+    (count, scored), (_, other) = (
+        shapes_unet.pictures_of({"quick": True, "validate": validate}) for validate in (False, True)
+    )
+    images, others = scored_pictures(count, scored)[0], scored_pictures(count, other)[0]
+    assert not any(torch.equal(image, other) for image in images for other in others)
+
+
 def test_no_two_batches_of_a_training_show_the_same_picture():
-    pictures = torch.cat([images for images, _ in shapes_unet.batches(0, 0, 3)])
+    pictures = torch.cat([images for images, _ in shapes_unet.batches(0, 4, 0, 3)])
     assert len({picture.numpy().tobytes() for picture in pictures}) == len(pictures) == 12
-    ((again, _),) = shapes_unet.batches(0, 2, 1)
+    ((again, _),) = shapes_unet.batches(0, 4, 2, 1)
     assert torch.equal(again, pictures[8:])
 
 
@@ -92,13 +117,16 @@ def test_a_training_that_was_stopped_inside_an_epoch_ends_with_the_same_losses(f
 
 
 def test_compare_keeps_a_row_a_training_and_makes_none_twice(tmp_path, monkeypatch):
-    first = [next(shapes_unet.configurations()), {**next(shapes_unet.configurations()), "recipe": "ours"}]
-    monkeypatch.setattr(shapes_unet, "configurations", lambda: iter([{**one, "base_channels": 2} for one in first]))
+    row = {**next(shapes_unet.configurations()), "base_channels": 2}
+    two = [row, {**row, "recipe": "ours", "noise_units": True}]
+    monkeypatch.setattr(shapes_unet, "configurations", lambda: iter(two))
     for module in (shapes_unet, shapes_scores):
         monkeypatch.setattr(module, "SCORED", 8)
-    monkeypatch.setattr(shapes_unet, "STEPS", 2)
+    for name, recipe in shapes_unet.RECIPES.items():
+        monkeypatch.setitem(shapes_unet.RECIPES, name, {**recipe, "steps": 2})
     for name in ("ROOT", "RESULTS", "FIGURES"):
         monkeypatch.setattr(shapes_unet, name, tmp_path / name)
+        (tmp_path / name).mkdir()
     shapes_unet.compare(torch.device("cpu"))
     with (tmp_path / "RESULTS" / "shapes_unet.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -109,10 +137,32 @@ def test_compare_keeps_a_row_a_training_and_makes_none_twice(tmp_path, monkeypat
     assert written == {"shapes_losses.png", "shapes_predictions.png", "shapes_worst.png"}
 
 
-def test_the_seeds_four_matrices_give_the_seeds_values(capsys):
-    shapes_unet.metrics()
-    values = [float(line.split()[1].rstrip(",")) for line in capsys.readouterr().out.splitlines()[:4]]
+def test_no_configuration_is_compared_twice():
+    rows = [tuple(row.values()) for row in shapes_unet.configurations()]
+    assert len(set(rows)) == len(rows) == 18 + 9 + 1 + 6 + 3
+
+
+def test_the_seeds_four_matrices_give_the_seeds_values(tmp_path):
+    shapes_scores.metrics(tmp_path / "metrics.json")
+    result = json.loads((tmp_path / "metrics.json").read_text())
+    values = [result[name]["jaccard"] for name in ("eye_eye", "eye_ones", "zeros_ones", "zeros_zeros")]
     assert values == pytest.approx([1, 0.3333, 1.1111e-05, 1], rel=1e-3)
+
+
+def test_speed_takes_the_steps_of_both_recipes_by_turns(tmp_path, monkeypatch):
+    taken = []
+
+    def steps(_network, left, *_, **__):
+        for images, _ in left:
+            taken.append(len(images))
+            yield 0.0
+
+    monkeypatch.setattr(shapes_unet, "RESULTS", tmp_path)
+    monkeypatch.setattr(shapes_unet, "TIMED_STEPS", 2)
+    monkeypatch.setattr(shapes_unet, "train_steps", steps)
+    shapes_unet.speed()
+    assert taken == [recipe["batch_size"] for recipe in shapes_unet.RECIPES.values()] * 2
+    assert set(json.loads((tmp_path / "shapes_speed.json").read_text())) == {"seed", "ours", "ratio"}
 
 
 @pytest.mark.parametrize(

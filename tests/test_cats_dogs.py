@@ -1,0 +1,446 @@
+"""Pictures are read, split and distorted as said, a training keeps its best weights, and these tell cats from dogs.
+
+Cats here are red noise and dogs blue. Trainings are `--quick`.
+"""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+
+from labs import cats_dogs, cats_dogs_scores
+from labs.cats_dogs_pictures import find_pictures, load_pictures, normalize, open_picture, split
+from labs.cats_dogs_recipes import STAGES, begin_training, distort
+from labs.cats_dogs_scores import load_network, probabilities
+from labs.resnet import NETWORKS
+from training import epoch_generator
+
+ROOT = Path(__file__).parent.parent
+TAR = ROOT.parent / "shared" / "data" / "cats_dogs.tar"
+SMALL = ["--quick", "--device", "cpu"]
+
+
+def make_pictures(folder: Path, each: int) -> Path:
+    noise = np.random.default_rng(0)
+    for name, colour in (("cat", (200, 60, 60)), ("dog", (60, 60, 200))):
+        (folder / name).mkdir(parents=True)
+        for index in range(each):
+            pixels = noise.normal(colour, 40, size=(30 + index, 40, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{name}.{index}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_pictures(tmp_path_factory.mktemp("data") / "train", 20)
+
+
+@pytest.fixture
+def own_data(tmp_path):
+    """A folder that the test may damage."""
+    return make_pictures(tmp_path / "own", 3)
+
+
+def command(*words: object) -> tuple[object, str, str]:
+    """Runs the command in this process; gives its exit status or message, and what it printed where."""
+    status = None
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        patch.setattr(sys, "argv", ["cats_dogs.py", *map(str, words)])
+        try:
+            cats_dogs.main()
+        except SystemExit as stop:
+            status = stop.code
+    return status, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """The folder of a run that nothing interrupted, and what the command printed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    status, printed, _ = command("train", "--data", data, *SMALL, "--out", out)
+    assert status is None
+    return out, printed
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# Pictures
+
+
+def test_the_folders_name_says_what_a_picture_shows(data):
+    assert [(path.parent.name, label) for path, label in find_pictures(data)] == [("cat", 0)] * 20 + [("dog", 1)] * 20
+
+
+def test_files_that_are_no_pictures_are_left_alone(own_data):
+    (own_data / "cat" / "Thumbs.db").write_text("")
+    assert len(find_pictures(own_data)) == 6
+
+
+@pytest.mark.parametrize("spoil", ["no dog", "an empty dog", "a bird", "nothing at all"])
+def test_another_layout_is_refused(own_data, spoil):
+    if spoil != "a bird":
+        for path in (own_data / "dog").iterdir():
+            path.unlink()
+    if spoil in ("no dog", "nothing at all"):
+        (own_data / "dog").rmdir()
+    if spoil == "a bird":
+        make_pictures(own_data / "bird", 1)
+    folder = own_data / "elsewhere" if spoil == "nothing at all" else own_data
+    with pytest.raises(ValueError, match=r"^there should be pictures in [^\n]+cat and in [^\n]+dog, and no other"):
+        find_pictures(folder)
+
+
+def test_a_picture_is_what_the_seeds_transform_makes_of_it(data):
+    path = data / "cat" / "cat.3.jpg"
+    transform = Compose([Resize((24, 24)), ToTensor(), Normalize([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])])
+    assert torch.allclose(normalize(open_picture(path, 24)), transform(Image.open(path)), atol=1e-6)
+
+
+def test_damaged_pictures_are_named_and_counted_and_the_others_keep_their_labels(own_data, capsys):
+    (own_data / "cat" / "cat.1.jpg").write_text("no picture")
+    dog = own_data / "dog" / "dog.0.jpg"
+    dog.write_bytes(dog.read_bytes()[:500])
+    images, labels, pictures = load_pictures(find_pictures(own_data), 8)
+    assert labels.tolist() == [0, 0, 1, 1]
+    assert torch.equal(images[2], open_picture(own_data / "dog" / "dog.1.jpg", 8))
+    assert [path.name for path, _ in pictures] == ["cat.0.jpg", "cat.2.jpg", "dog.1.jpg", "dog.2.jpg"]
+    said = capsys.readouterr().err
+    assert re.search("skipped: [^\n]+cat.1.jpg", said) and re.search("skipped: [^\n]+dog.0.jpg", said)
+    assert said.endswith("2 of 6 pictures are skipped\n")
+
+
+def test_where_all_are_damaged_there_is_nothing_to_train_on(own_data):
+    pictures = find_pictures(own_data)
+    for path, _ in pictures:
+        path.write_text("")
+    with pytest.raises(ValueError, match="^none of the pictures can be read$"):
+        load_pictures(pictures, 8)
+
+
+def test_the_split_is_random_and_the_seeds_alone():
+    training, kept_back = split(1000, 0.15, seed=0)
+    assert len(kept_back) == 150 and sorted([*training.tolist(), *kept_back.tolist()]) == list(range(1000))
+    assert 400 < kept_back.float().mean() < 600
+    assert torch.equal(split(1000, 0.15, seed=0)[1], kept_back)
+    assert not torch.equal(split(1000, 0.15, seed=1)[1], kept_back)
+
+
+def test_nothing_need_be_kept_back():
+    assert [len(part) for part in split(10, 0, seed=0)] == [10, 0]
+
+
+def test_distortions_are_pictures_and_the_generators_alone():
+    images = torch.randint(0, 256, (8, 3, 40, 40), dtype=torch.uint8)
+    before = images.clone()
+    first, again, other = (distort(images, torch.arange(8) % 2, 32, epoch_generator(seed, 1))[0] for seed in (0, 0, 1))
+    assert first.shape == (8, 3, 32, 32) and -1 <= first.min() < first.max() <= 1
+    assert torch.equal(first, again) and not torch.equal(first, other) and torch.equal(images, before)
+
+
+def test_labels_are_mixed_as_the_pictures_are():
+    """Black cats and white dogs: the share of what is not black in a cat's picture is the dog's share in its label."""
+    labels = torch.arange(64) % 2
+    images = (labels * 255).byte().view(-1, 1, 1, 1).expand(-1, 3, 20, 20)
+    kinds = {"alone": 0, "blended": 0, "squares": 0}
+    for epoch in range(40):
+        pictures, targets = distort(images, labels, 16, epoch_generator(0, epoch))
+        assert torch.allclose(targets.sum(dim=1), torch.ones(64))
+        cats = pictures[labels == 0].mean(dim=1)
+        bright, dog = (cats > -0.999).float().mean(dim=(1, 2)), targets[labels == 0, 1]
+        if dog.max() == 0:
+            kinds["alone"] += 1
+            assert bright.max() == 0
+        elif torch.equal(bright.unique(), torch.tensor([0.0, 1.0])) and dog.max() <= 0.5:
+            kinds["blended"] += 1
+            assert torch.equal(bright > 0, dog > 0)
+        else:
+            kinds["squares"] += 1
+            assert torch.allclose(bright, dog)
+    assert kinds["alone"] > 10 and kinds["blended"] > 4 and kinds["squares"] > 4
+
+
+# Training
+
+
+def test_a_run_leaves_its_weights_beside_its_curves(whole):
+    out, printed = whole
+    names = {"cats_dogs.pth", "checkpoint.pth", "curves.png", "history.csv", "losses.csv"}
+    assert {path.name for path in out.iterdir()} == names
+    lines = printed.splitlines()
+    assert lines[0] == "using 32 images for training, 8 images for validation."
+    assert re.fullmatch(r"epoch 2/2 at 32x32: train loss [\d.]+, validation accuracy [\d.]+%, \d+ s", lines[3])
+    assert lines[4].endswith(f"validate --data DIR --model {out / 'cats_dogs.pth'}")
+
+
+def test_each_recipe_belongs_to_its_networks(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        cats_dogs, "train", lambda run, *_: chosen.append((run.settings["recipe"], run.settings["stages"]))
+    )
+    chosen = []
+    for words in (["plain"], ["small"], ["small", "--recipe", "seed"]):
+        command(
+            "train", "--data", data, "--device", "cpu", "--stages", "16:1:8", "--out", tmp_path, "--network", *words
+        )
+    assert chosen == [("seed", "16:1:8"), ("ours", "16:1:8"), ("seed", "16:1:8")]
+
+
+def test_the_seeds_recipe_is_adam_at_a_ten_thousandth_on_batches_of_32():
+    settings = {"seed": 0, "network": "plain", "recipe": "seed"}
+    _, optimizer, _, way = begin_training(settings, 10, torch.device("cpu"))
+    assert type(optimizer) is torch.optim.Adam and optimizer.param_groups[0]["lr"] == 0.0001
+    assert way["loss_function"] is torch.nn.functional.cross_entropy
+    assert STAGES["seed"] == "224:10:32"
+
+
+def trained_on(monkeypatch, data, out, *words) -> set[bytes]:
+    """The pictures that a training by the seed's recipe, which does not distort them, takes its steps on."""
+
+    def note(net, batches, *arguments, **options):
+        for images, labels in batches:
+            seen.update(image.numpy().tobytes() for image in images)
+            yield from steps(net, [(images, labels)], *arguments, **options)
+
+    steps, seen = cats_dogs.train_steps, set()
+    monkeypatch.setattr(cats_dogs, "train_steps", note)
+    words = ["--recipe", "seed", *words]
+    assert command("train", "--data", data, *SMALL, *words, "--out", out)[0] is None
+    return seen
+
+
+def test_no_picture_that_is_kept_back_is_trained_on(data, tmp_path, monkeypatch):
+    judged = set()
+
+    def note(network, batches, loss):
+        batches = list(batches)
+        judged.update(image.numpy().tobytes() for images, _ in batches for image in images)
+        return 0.5, 0.5
+
+    monkeypatch.setattr(cats_dogs, "evaluate", note)
+    seen = trained_on(monkeypatch, data, tmp_path / "run")
+    assert len(seen) == 32 and len(judged) == 8 and not seen & judged
+
+
+def test_with_nothing_kept_back_all_are_trained_on_and_the_last_weights_are_kept(data, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    assert len(trained_on(monkeypatch, data, out, "--val-percent", 0)) == 40
+    assert_kept(out, torch.load(out / "checkpoint.pth", weights_only=True)["network"])
+    assert "validation_accuracy" not in rows_of(out / "history.csv")[0]
+
+
+def assert_kept(out: Path, weights: dict[str, torch.Tensor]) -> None:
+    network, _ = load_network(out / "cats_dogs.pth", torch.device("cpu"))
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, weights[name].half().float())
+
+
+def test_the_epoch_that_is_best_on_the_pictures_kept_back_is_kept(data, tmp_path, monkeypatch):
+    """Of the last size, the first of equals: the accuracies of the four epochs are told, not measured."""
+
+    def judge(network, *_):
+        weights.append({name: value.clone() for name, value in network.state_dict().items()})
+        return 1.0, (0.9, 0.6, 0.8, 0.8)[len(weights) - 1]
+
+    weights = []
+    monkeypatch.setattr(cats_dogs, "evaluate", judge)
+    words = ["--device", "cpu", "--stages", "16:1:8,24:3:8", "--out", tmp_path / "run"]
+    assert command("train", "--data", data, *words)[0] is None
+    assert_kept(tmp_path / "run", weights[2])
+    assert load_network(tmp_path / "run" / "cats_dogs.pth", torch.device("cpu"))[1] == 30
+
+
+def test_a_training_that_was_stopped_inside_an_epoch_ends_with_the_same_weights(whole, data, tmp_path, monkeypatch):
+    steps, taken = cats_dogs.train_steps, []
+
+    def stopped(*arguments, **options):
+        for loss in steps(*arguments, **options):
+            yield loss
+            taken.append(loss)
+            if len(taken) == 6:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.CHECKPOINT_SECONDS", 0)
+    out = tmp_path / "run"
+    with monkeypatch.context() as context:
+        context.setattr(cats_dogs, "train_steps", stopped)
+        status, _, said = command("train", "--data", data, *SMALL, "--out", out)
+    assert status == 130 and "--resume" in said
+    command("train", "--data", data, "--device", "cpu", "--out", out, "--resume")
+    assert (out / "losses.csv").read_text() == (whole[0] / "losses.csv").read_text()
+    assert_kept(out, load_network(whole[0] / "cats_dogs.pth", torch.device("cpu"))[0].state_dict())
+
+
+def test_a_run_does_not_go_on_with_other_pictures(data, own_data, tmp_path, monkeypatch):
+    words = ["--device", "cpu", "--stages", "16:1:4", "--out", tmp_path / "run"]
+    monkeypatch.setattr(cats_dogs.Run, "finish", lambda *_: None)
+    command("train", "--data", own_data, *words)
+    status, _, _ = command("train", "--data", data, *words, "--resume")
+    assert re.fullmatch(r"error: [^\n]+ holds 40 with checksum \w+, but the run was begun with 6 with [^\n]+", status)
+
+
+def test_tensorboard_gets_scalars_pictures_and_the_graph(data, tmp_path):
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="the optional package tensorboard is not installed",
+    )
+    command("train", "--data", data, *SMALL, "--tensorboard", "--out", tmp_path / "run")
+    tags = reader.EventAccumulator(str(tmp_path / "run")).Reload().Tags()
+    assert tags["images"] == ["pictures"] and tags["graph"]
+    assert {"train_loss", "validation_loss", "validation_accuracy"} <= set(tags["scalars"])
+
+
+def test_two_processes_train_together_and_one_speaks(data, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "labs.cats_dogs"]
+    words = ["train", "--data", str(data), *SMALL, "--stages", "16:1:8", "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(torchrun + words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    assert len(rows_of(tmp_path / "run" / "losses.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--val-percent", "1"), "--val-percent must be from 0 to less than 1, not 1.0"),
+        (("--seed", "-1"), "--seed must be from 0"),
+        (("--stages", "0:1:8"), "--stages: size in '0:1:8' must be from"),
+        (("--stages", "16:1:33"), "a batch of 33 is more than the 32 pictures to train on"),
+        (("--device", "tpu"), "unknown device 'tpu'"),
+        (("--resume",), "--resume needs --out DIR"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(data, tmp_path, words, message):
+    out = () if "--resume" in words else ("--out", tmp_path / "run")
+    status, _, _ = command("train", "--data", data, *out, *words)
+    assert re.match(f"error: {re.escape(message)}[^\n]*$", status)
+    assert not (tmp_path / "run").exists()
+
+
+# Telling cats from dogs
+
+
+class Red(torch.nn.Module):
+    """Knows the cats of this file by their colour, and looks only at the left half."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x[..., : x.shape[3] // 2].mean(dim=(2, 3))[:, ::2]
+
+
+@pytest.fixture
+def red(tmp_path, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "red", Red)
+    cats_dogs_scores.save_network(tmp_path / "red.pth", Red(2), "red", 16)
+    return tmp_path / "red.pth"
+
+
+def test_validating_ends_with_the_share_and_the_number_of_right_answers(data, red):
+    assert command("validate", "--data", data, "--model", red) == (None, "Accuracy: 100.00% (40/40)\n", "")
+
+
+def test_wrong_answers_and_damaged_pictures_do_not_count_as_right(own_data, red):
+    (own_data / "cat" / "cat.1.jpg").write_text("")
+    (own_data / "dog" / "dog.0.jpg").rename(own_data / "cat" / "dog.0.jpg")
+    status, printed, said = command("validate", "--data", own_data, "--model", red)
+    assert (status, printed) == (None, "Accuracy: 80.00% (4/5)\n")
+    assert said.endswith("1 of 6 pictures are skipped\n")
+
+
+def test_a_picture_and_its_mirror_have_the_same_probabilities():
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    answers = probabilities(Red(2), images)
+    assert torch.allclose(answers, probabilities(Red(2), images.flip(3)))
+    assert torch.allclose(answers.sum(dim=1), torch.ones(3))
+    assert not torch.allclose(answers, Red(2)(normalize(images)).softmax(dim=1), atol=1e-4)
+
+
+def test_predicting_prints_a_line_for_each_photo(data, red):
+    photos = data / "cat" / "cat.0.jpg", data / "dog" / "dog.0.jpg"
+    status, printed, _ = command("predict", *photos, "--model", red)
+    lines = zip(photos, ("cat", "dog"), printed.splitlines(), strict=True)
+    assert not status and all(re.fullmatch(rf"{photo}: {name} [5-9]\d\.\d%", line) for photo, name, line in lines)
+
+
+def test_a_photo_that_cannot_be_read_is_an_error_but_the_others_are_told(data, red, tmp_path):
+    status, printed, said = command("predict", tmp_path / "none.jpg", data / "cat" / "cat.0.jpg", "--model", red)
+    assert status == 1 and "cat.0.jpg: cat" in printed
+    assert re.fullmatch("error: there is no picture [^\n]+none.jpg\n", said)
+
+
+def test_missing_weights_are_refused(data, tmp_path):
+    status, _, _ = command("validate", "--data", data, "--model", tmp_path / "a.pth")
+    assert re.fullmatch("error: there are no weights [^\n]+", status)
+
+
+@pytest.mark.parametrize("held", [b"hello", "model.pth", "labs/weights/digit_strips.pth", "labs/resnet.py"])
+def test_a_file_of_anything_else_is_refused_as_weights(tmp_path, held):
+    path = tmp_path / "a.pth"
+    path.write_bytes(held if isinstance(held, bytes) else (ROOT / held).read_bytes())
+    status, _, _ = command("predict", "a.jpg", "--model", path)
+    assert re.fullmatch("error: [^\n]+a.pth does not hold this lab's weights[^\n]+", status)
+
+
+@pytest.mark.skipif(not cats_dogs.WEIGHTS.exists(), reason="labs/weights/cats_dogs.pth is not trained yet")
+def test_the_weights_in_the_repository_are_small_and_know_real_cats_and_dogs(tmp_path):
+    assert cats_dogs.WEIGHTS.stat().st_size < 2_000_000
+    if not TAR.exists():
+        pytest.skip("the pictures of cats and dogs are not here")
+    with tarfile.open(TAR) as archive:
+        names = [name for name in archive.getnames() if re.fullmatch(r"val/(cat|dog)/\S+0\.jpg", name)]
+        archive.extractall(tmp_path, members=[archive.getmember(name) for name in names], filter="data")
+    _, printed, _ = command("validate", "--data", tmp_path / "val")
+    assert float(re.search(r"([\d.]+)%", printed)[1]) > 80
+
+
+# The comparison
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Where the comparison keeps what it finds, in this test."""
+    monkeypatch.setattr(cats_dogs_scores, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(cats_dogs_scores, "FIGURE", tmp_path / "figures" / "curves.png")
+    return tmp_path
+
+
+def test_the_comparison_keeps_each_runs_result_and_its_curves_once(whole, data, kept):
+    for _ in range(2):
+        status, printed, _ = command("compare", whole[0], "--data", data)
+        assert status is None
+    (result,) = json.loads((kept / "results" / "cats_dogs.json").read_text()).values()
+    assert result["accuracy"] == result["right"] / 40 and result["network"] == "small"
+    assert printed == f"small_ours: {result['accuracy']:.2%} ({result['right']}/40), 2 epochs\n"
+    rows = rows_of(kept / "results" / "cats_dogs_history.csv")
+    assert [(row["run"], row["epoch"]) for row in rows] == [("small_ours", "1"), ("small_ours", "2")]
+    assert (kept / "figures" / "curves.png").exists()
+
+
+def test_without_a_run_the_comparison_draws_what_is_kept(whole, data, kept):
+    command("compare", whole[0], "--data", data)
+    (kept / "figures" / "curves.png").unlink()
+    command("compare", "--data", kept / "no such folder")
+    assert (kept / "figures" / "curves.png").exists()
+
+
+def test_a_folder_without_a_finished_run_is_not_compared(data, kept):
+    status, _, _ = command("compare", kept, "--data", data)
+    assert status == f"error: {kept} holds no finished run"
+    assert command("compare")[0] == "error: no run is kept yet: name the folders of finished ones"
