@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
 
 from labs.cifar_networks import CifarCNN, FastCNN, standardized
 from labs.cifar_pictures import mirror, vary
@@ -143,7 +144,7 @@ def score(network: nn.Module, pictures: Tensor) -> dict[str, Tensor]:
     network.eval()
     device = next(network.parameters()).device
     scores: dict[str, list[Tensor]] = {"plain": [], "mirrored": [], "copies": []}
-    for batch in pictures.split(500):
+    for batch in tqdm(pictures.split(500), "looking", leave=False, disable=None):  # minutes for all test pictures
         padded = F.pad(batch.to(device) / 255, (1, 1, 1, 1), mode="reflect")
         views = [padded[:, :, at : at + 32, at : at + 32] for at in (1, 0, 2)]
         plain, *shifted = [network(view) for view in views]
