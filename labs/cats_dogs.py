@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from carvana import fingerprint
 from labs.cats_dogs_pictures import find_pictures, load_pictures, normalize, shrink, split
-from labs.cats_dogs_recipes import STAGES, begin_training, make_batch, whole_size
+from labs.cats_dogs_recipes import MIXING, STAGES, begin_training, distort, whole_size
 from labs.cats_dogs_scores import ROOT, compare, count_right, load_network, predict, save_network
 from labs.resnet import NETWORKS
 from train_lenet import Batches, evaluate
@@ -73,7 +73,10 @@ def train(run: Run, images: Tensor, labels: Tensor, device: torch.device) -> Non
     def samples() -> Iterator[tuple[Tensor, Tensor]]:
         for step in range(run.steps_done, len(batches)):
             index, generator = training[batches[step]], epoch_generator(seed, epoch, 1 + step * ranks + rank)
-            yield make_batch(settings["recipe"], pictures[index], labels[index], size, generator)
+            if settings["recipe"] == "seed":
+                yield normalize(pictures[index]), labels[index]
+            else:  # mixed ever more often: mixed pictures are hard to begin with
+                yield distort(pictures[index], labels[index], size, generator, MIXING * epoch / len(epochs))
 
     pictures = images
     for epoch in run.epochs(len(epochs)):

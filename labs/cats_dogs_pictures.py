@@ -65,7 +65,7 @@ def load_pictures(pictures: list[Picture], size: int, quiet: bool = False) -> tu
         elif not quiet:
             print(f"skipped: {loaded}", file=sys.stderr)
     if len(whole) < len(pictures) and not quiet:
-        print(f"{len(pictures) - len(whole)} of {len(pictures)} pictures are skipped", file=sys.stderr)
+        print(f"skipped {len(pictures) - len(whole)} of {len(pictures)} pictures", file=sys.stderr)
     if not whole:
         raise ValueError("none of the pictures can be read")
     return images[: len(whole)], torch.tensor([label for _, label in whole]), whole

@@ -1,7 +1,7 @@
 """How the networks are trained: the seed's recipe, and one for few pictures.
 
 The seed's: Adam at 0.0001, batches of 32, 10 epochs of pictures as they are, at 224x224 (训练过程). Ours distorts and
-mixes them, so that none is seen twice, and has many more epochs, the first on small pictures, which cost less.
+mixes them, so that none is seen twice, and has many more epochs, most on small pictures, which cost less.
 """
 
 from functools import partial
@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from labs.cats_dogs_pictures import CLASSES, normalize
 from labs.resnet import NETWORKS
 
-STAGES = {"seed": "224:10:32", "ours": "96:150:32,128:150:32,160:30:32"}  # SIZE:EPOCHS:BATCH, as train_unet.py has them
+STAGES = {"seed": "224:10:32", "ours": "96:140:32,128:140:32,160:25:32"}  # SIZE:EPOCHS:BATCH, as train_unet.py has them
 LEARNING_RATE, WEIGHT_DECAY, SMOOTHING = 0.001, 0.05, 0.1  # ours
+MIXING = 0.5  # the share of our batches that is mixed at the end
 
 
 def whole_size(size: int, recipe: str) -> int:
@@ -43,19 +44,14 @@ def begin_training(
     return network, optimizer, scheduler, {"loss_function": partial(F.cross_entropy, label_smoothing=SMOOTHING)}
 
 
-def make_batch(
-    recipe: str, images: Tensor, labels: Tensor, size: int, generator: torch.Generator
+def distort(
+    images: Tensor, labels: Tensor, size: int, generator: torch.Generator, mixing: float
 ) -> tuple[Tensor, Tensor]:
-    """Bytes [B, 3, H, W] and labels [B] as the recipe wants them: values in [-1, 1], and labels or probabilities."""
-    return (normalize(images), labels) if recipe == "seed" else distort(images, labels, size, generator)
-
-
-def distort(images: Tensor, labels: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Bytes [B, 3, H, W] and labels [B] as [B, 3, size, size] in [-1, 1], and probabilities of the classes [B, 2].
 
-    Each picture is cut, turned, mirrored and recoloured by amounts of its own. Half of the batches are then mixed
-    with themselves in another order: either blended (mixup, Zhang et al., 2018), or with a square of each picture put
-    into another (CutMix, Yun et al., 2019), and the labels in the same proportion.
+    Each picture is cut, turned, mirrored and recoloured by amounts of its own. With a chance of `mixing` the batch is
+    then mixed with itself in another order: either blended (mixup, Zhang et al., 2018), or a square of each picture is
+    put into another (CutMix, Yun et al., 2019), and the labels are mixed in the same proportion.
     """
     count = len(images)
 
@@ -78,8 +74,8 @@ def distort(images: Tensor, labels: Tensor, size: int, generator: torch.Generato
     images = ((images + 1) * light - 1).clamp(-1, 1)
 
     targets = F.one_hot(labels, len(CLASSES)).float()
-    mixed, blended, share = torch.rand(3, generator=generator).tolist()
-    if mixed < 0.5:
+    chance, blended, share = torch.rand(3, generator=generator).tolist()
+    if chance >= mixing:
         return images, targets
     order = torch.randperm(count, generator=generator)
     if blended < 0.5:

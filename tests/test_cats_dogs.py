@@ -121,7 +121,7 @@ def test_damaged_pictures_are_named_and_counted_and_the_others_keep_their_labels
     assert [path.name for path, _ in pictures] == ["cat.0.jpg", "cat.2.jpg", "dog.1.jpg", "dog.2.jpg"]
     said = capsys.readouterr().err
     assert re.search("skipped: [^\n]+cat.1.jpg", said) and re.search("skipped: [^\n]+dog.0.jpg", said)
-    assert said.endswith("2 of 6 pictures are skipped\n")
+    assert said.endswith("skipped 2 of 6 pictures\n")
 
 
 def test_where_all_are_damaged_there_is_nothing_to_train_on(own_data):
@@ -145,9 +145,9 @@ def test_nothing_need_be_kept_back():
 
 
 def test_distortions_are_pictures_and_the_generators_alone():
-    images = torch.randint(0, 256, (8, 3, 40, 40), dtype=torch.uint8)
+    images, labels = torch.randint(0, 256, (8, 3, 40, 40), dtype=torch.uint8), torch.arange(8) % 2
     before = images.clone()
-    first, again, other = (distort(images, torch.arange(8) % 2, 32, epoch_generator(seed, 1))[0] for seed in (0, 0, 1))
+    first, again, other = (distort(images, labels, 32, epoch_generator(seed, 1), mixing=1)[0] for seed in (0, 0, 1))
     assert first.shape == (8, 3, 32, 32) and -1 <= first.min() < first.max() <= 1
     assert torch.equal(first, again) and not torch.equal(first, other) and torch.equal(images, before)
 
@@ -158,7 +158,7 @@ def test_labels_are_mixed_as_the_pictures_are():
     images = (labels * 255).byte().view(-1, 1, 1, 1).expand(-1, 3, 20, 20)
     kinds = {"alone": 0, "blended": 0, "squares": 0}
     for epoch in range(40):
-        pictures, targets = distort(images, labels, 16, epoch_generator(0, epoch))
+        pictures, targets = distort(images, labels, 16, epoch_generator(0, epoch), mixing=0.5)
         assert torch.allclose(targets.sum(dim=1), torch.ones(64))
         cats = pictures[labels == 0].mean(dim=1)
         bright, dog = (cats > -0.999).float().mean(dim=(1, 2)), targets[labels == 0, 1]
@@ -361,7 +361,7 @@ def test_wrong_answers_and_damaged_pictures_do_not_count_as_right(own_data, red)
     (own_data / "dog" / "dog.0.jpg").rename(own_data / "cat" / "dog.0.jpg")
     status, printed, said = command("validate", "--data", own_data, "--model", red)
     assert (status, printed) == (None, "Accuracy: 80.00% (4/5)\n")
-    assert said.endswith("1 of 6 pictures are skipped\n")
+    assert said.endswith("skipped 1 of 6 pictures\n")
 
 
 def test_a_picture_and_its_mirror_have_the_same_probabilities():
