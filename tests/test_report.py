@@ -246,15 +246,14 @@ def few_digits(tmp_path, monkeypatch) -> None:
     for module in (lenet_experiments, best):
         monkeypatch.setattr(module, "load_mnist", lambda root, train: tuple(x[: few[train]] for x in load(root, train)))
     monkeypatch.setattr(best, "EPOCHS", 2)
-    monkeypatch.setattr(best, "COPIES", 2)
     monkeypatch.setattr(best, "TRIAL_EPOCHS", 1)
     monkeypatch.setattr(best, "WEIGHTS", tmp_path / "lenet.pth")
     monkeypatch.setattr(lenet_experiments, "TRAINING_DIGITS", 500)
     monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path / "runs")
-    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.lesson, best.fold):
+    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.fold):
         cached.cache_clear()
     yield
-    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.lesson, best.fold):
+    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.fold):
         cached.cache_clear()
 
 
@@ -322,22 +321,22 @@ def test_the_average_follows_the_weights_and_is_what_is_evaluated():
     assert torch.allclose(network.eval()(images), before + 1, atol=1e-3)
 
 
-def test_who_is_taught_by_all_that_learned_alone_ends_as_a_plain_lenet5(few_digits):
-    trainings = list(best.best(argparse.Namespace(seeds=2), []))
-    assert [(settings["recipe"], settings["seed"]) for settings, _ in trainings] == [
-        (recipe, seed) for recipe in ("alone", "taught") for seed in (0, 1)
-    ]
-    trainings[2][1]()
+def test_best_keeps_its_first_network_as_a_plain_lenet5(few_digits):
+    _, train = next(best.best(argparse.Namespace(seeds=1), []))
+    train()
     LeNet5().load_state_dict(torch.load(best.WEIGHTS, weights_only=True), strict=True)
 
 
-def test_the_lesson_is_bent_digits_and_the_mean_of_what_the_teachers_think(few_digits):
-    copies, answers = best.lesson(2)
-    teachers = [best.learned_alone(seed)[0] for seed in (0, 1)]
-    assert copies.shape == (1200, 1, 28, 28)
-    with torch.inference_mode():
-        both = sum(teacher(copies[:250] / 255).softmax(dim=1) for teacher in teachers) / 2
-    assert torch.allclose(answers[:250], both, atol=1e-4)
+def test_nine_looks_are_the_digit_in_its_place_and_moved_by_a_pixel_and_a_half():
+    torch.manual_seed(0)
+    network, images = LeNet5(), torch.zeros(1, 1, 28, 28)
+    images[:, :, 10:18, 10:18] = 1
+    seen = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    probabilities = best.NineLooks(network)(images).exp()
+    ink = [(look.mean(dim=(0, 1)) * torch.arange(28.0)).sum().item() / 64 for look in seen]  # its middle column
+    assert sorted({round(column, 2) for column in ink}) == [12.0, 13.5, 15.0]
+    assert torch.allclose(probabilities, sum(network(look).softmax(dim=1) for look in list(seen)) / 9, atol=1e-6)
 
 
 def test_bending_moves_the_ink_and_keeps_it():
