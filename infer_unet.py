@@ -62,19 +62,27 @@ def network_size(width: int, height: int, size: int) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def predict_mask(model: UNet, image: Image.Image, size: int = 572, threshold: float = 0.5) -> np.ndarray:
-    """The car's mask, [H, W] uint8 of 0 and 1 at the size of `image` (RGB), by steps 2 to 7 above.
-
-    `size` is the short side of the network's input, in pixels; `threshold`, in (0, 1), is the least probability that
-    counts as car.
-    """
+def predict_scores(model: UNet, image: Image.Image, size: int = 572) -> torch.Tensor:
+    """The scores [1, 1, h, w] of `image` (RGB), its short side `size` pixels, by steps 2 to 5 above."""
     device = next(model.parameters()).device
     height, width = network_size(*image.size, size)
     x = to_tensor(resize(image, [height, width]))[None].to(device)  # [1, 3, h, w]
     x = F.pad(x, (0, -width % 16, 0, -height % 16), mode="replicate")
-    scores = model(x.to(memory_format=torch.channels_last))[:, :, :height, :width]  # [1, 1, h, w]
-    scores = F.interpolate(scores, size=(image.height, image.width), mode="bilinear", align_corners=False)
+    return model(x.to(memory_format=torch.channels_last))[:, :, :height, :width]
+
+
+def mask_of(scores: torch.Tensor, width: int, height: int, threshold: float = 0.5) -> np.ndarray:
+    """The mask that `scores` [1, 1, h, w] mean, [height, width] uint8 of 0 and 1, by steps 6 and 7 above.
+
+    `threshold`, in (0, 1), is the least probability that counts as car.
+    """
+    scores = F.interpolate(scores, size=(height, width), mode="bilinear", align_corners=False)
     return (torch.sigmoid(scores[0, 0]) >= threshold).to(torch.uint8).cpu().numpy()
+
+
+def predict_mask(model: UNet, image: Image.Image, size: int = 572, threshold: float = 0.5) -> np.ndarray:
+    """The car's mask, [H, W] uint8 of 0 and 1 at the size of `image` (RGB)."""
+    return mask_of(predict_scores(model, image, size), image.width, image.height, threshold)
 
 
 def overlay(image: Image.Image, mask: np.ndarray) -> Image.Image:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import Lambda
@@ -110,22 +111,29 @@ def read_pieces(network: nn.Module, pieces: Tensor) -> Tensor:
     return torch.cat([network(part.to(device)).argmax(dim=1).cpu() for part in pieces.split(1000)])
 
 
+def find_ink(picture: Image.Image) -> np.ndarray:
+    """How much each pixel of `picture` (RGB) differs from the paper, the commonest shade: [H, W], 0 to 255 for the most.
+
+    Ink may have any colour. Where nothing has as much contrast as ink has, all is 0.
+    """
+    colours = np.asarray(picture, dtype=float)
+    ink = np.abs(colours - np.median(colours, axis=(0, 1))).max(axis=2)
+    if ink.max() < LEAST_CONTRAST:
+        ink[:] = 0
+    return ink * 255 / max(ink.max(), 1)
+
+
 def open_strip(path: Path) -> Tensor:
     """A picture of a strip as MNIST would have it, `[1, 28, places * 28]` bytes: bright ink on 0.
 
-    As many places as fit side by side into the picture as squares. Ink is what differs from the paper, the commonest
-    shade, in any colour. Raises ValueError, worded for the user.
+    As many places as fit side by side into the picture as squares. Raises ValueError, worded for the user.
     """
     picture = open_photograph(path)
     places = round(picture.width / picture.height)
     if not 1 <= places <= PLACES:
         size = f"{picture.width}x{picture.height}"
         raise ValueError(f"{path} has {size} pixels: a strip is one to {PLACES} square places side by side")
-    colours = np.asarray(picture.resize((places * SIDE, SIDE)), dtype=float)
-    ink = np.abs(colours - np.median(colours, axis=(0, 1))).max(axis=2)
-    if ink.max() < LEAST_CONTRAST:
-        ink[:] = 0
-    return torch.from_numpy(ink * 255 / max(ink.max(), 1)).round().byte()[None]
+    return torch.from_numpy(find_ink(picture.resize((places * SIDE, SIDE)))).round().byte()[None]
 
 
 def read_strip(network: nn.Module, path: Path) -> str:

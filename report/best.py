@@ -133,6 +133,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "normalized": {"make": NormalizedLeNet5},
     "normalized, averaged": {"make": averaged},
     "normalized, averaged, smoothed": HELP,
+    "all three, three times as long": {**HELP, "epochs": 3 * TRIAL_EPOCHS},
     "all three, bent": {**HELP, "augment": slightly_bent},
     "all three, distortions half as strong again": {**HELP, "augment": partial(random_affine, strength=1.5)},
     "all three, both": {**HELP, "augment": bend},

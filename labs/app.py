@@ -1,0 +1,258 @@
+"""A page to try the networks on: draw a digit, drop a car, show a cat.
+
+    pip install -r labs/requirements.txt
+    python -m labs.app                                 # then open http://127.0.0.1:7860; Ctrl-C ends it
+    python -m labs.app --port 8000 --model runs/unet/model.pth
+
+Everything runs on this machine with the repository's own weights, and no request leaves it. One network works at a
+time; who comes second sees his place in the queue. What is uploaded is gone within the hour, and when the page ends.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from labs.app_answers import Found, find_car, ink_of_pad, ink_of_photo, read_digit, tell_apart
+from labs.cats_dogs import WEIGHTS as CATS_DOGS
+from labs.cats_dogs_scores import load_network
+from labs.feature_maps import ROOT, WEIGHTS, load_lenet
+from lenet import LeNet5, LeNet5Original
+from report.draw_car import draw_car
+from training import pick_device
+from unet import load_unet
+
+FILES = tempfile.TemporaryDirectory(prefix="labs-app-")
+os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": FILES.name}
+try:
+    import gradio as gr  # after its environment
+except ImportError:
+    sys.exit("error: the page needs Gradio: pip install -r labs/requirements.txt")
+
+LARGEST_UPLOAD, MOST_PICTURES = "20mb", 20
+KEPT, SWEPT = 3600, 600  # seconds that files and scores are kept, and between two looks at their age
+WAITING = 30  # requests in the queue
+DRAWN_CARS = (4, 8)  # seeds of report/draw_car.py
+CSS, PAD = (ROOT / "labs" / name for name in ("app.css", "app_pad.js"))
+# Gradio's own themes ask Google for their fonts.
+THEME = gr.themes.Base(font=["system-ui", "Noto Sans CJK SC", "sans-serif"], font_mono=["monospace"])
+
+LANGUAGES = ("English", "中文")
+TEXTS = {  # of a component: its property, and what it is in each language
+    "title": ("value", "# Try the networks", "# 试试这些网络"),
+    "digit_tab": ("label", "A digit", "数字"),
+    "clear": ("value", "Clear", "清除"),
+    "accordion": ("label", "C1's six maps of it in LeNet-5", "LeNet-5 的 C1 对它的六张特征图"),
+    "digit_photo": ("label", "or a photograph of a digit", "或者一张数字的照片"),
+    "car_tab": ("label", "A car", "汽车"),
+    "car_photo": ("label", "A photograph", "照片"),
+    "threshold": ("label", "Least probability that is car", "判为汽车的最低概率"),
+    "mask": ("label", "Download the mask", "下载掩模"),
+    "car": ("label", "The car", "找到的汽车"),
+    "pets_tab": ("label", "A cat or a dog", "猫还是狗"),
+    "pet_photos": ("label", "Photographs", "照片"),
+    "pets": ("label", "Cats and dogs", "猫与狗"),
+}
+ONE_AT_A_TIME = {"concurrency_id": "networks", "concurrency_limit": 1, "api_visibility": "private"}
+
+Parts = dict[str, Any]  # components by their names in TEXTS
+
+
+def said(name: str) -> dict[str, str]:
+    """The property of a component that holds words, as the page begins with it."""
+    return {TEXTS[name][0]: TEXTS[name][1]}
+
+
+def in_language(language: str, *texts: str) -> str:
+    return texts[LANGUAGES.index(language)]
+
+
+def photo_box(name: str, height: int) -> gr.Image:
+    """A picture to upload, handed on as a file, whatever it holds: `open_photograph` says what is wrong with it."""
+    box = gr.Image(sources=["upload", "clipboard"], height=height, **said(name))
+    box.preprocess = lambda payload: payload and Path(payload.path)
+    return box
+
+
+def failed(photo: str | Path, error: ValueError) -> gr.Error:
+    """A message in the page, to be raised: with the picture's name, not the place where it lies for the hour."""
+    return gr.Error(str(error).replace(str(photo), Path(photo).name), print_exception=False)
+
+
+def digit_tab(networks: Parts) -> Parts:
+    digits = {"LeNet-5": networks["lenet"], "1998": networks["lenet_original"]}
+
+    def read_drawing(drawing: str | None) -> tuple[str, str]:
+        return read_digit(digits, ink_of_pad(drawing))
+
+    def read_photo(photo: Path | None) -> tuple[str, str]:
+        try:
+            return read_digit(digits, photo and ink_of_photo(photo))
+        except ValueError as error:
+            raise failed(photo, error) from None
+
+    with gr.Tab(**said("digit_tab")) as tab, gr.Row():
+        with gr.Column(scale=2, min_width=280):
+            canvas = '<canvas width="280" height="280"></canvas>'
+            pad = gr.HTML(html_template=canvas, js_on_load=PAD.read_text(encoding="utf-8"), elem_id="pad")
+            clear = gr.Button(**said("clear"))
+        with gr.Column(scale=3, min_width=320):
+            reading, maps = (gr.HTML(html, render=False) for html in read_digit(digits, None))
+            reading.render()
+            with gr.Accordion(open=False, **said("accordion")) as accordion:
+                maps.render()
+            photo = photo_box("digit_photo", height=140)
+    pad.input(read_drawing, pad, [reading, maps], trigger_mode="always_last", show_progress="hidden", **ONE_AT_A_TIME)
+    clear.click(None, js="() => { document.querySelector('#pad canvas').dispatchEvent(new Event('clear')); }")
+    photo.change(read_photo, photo, [reading, maps], **ONE_AT_A_TIME)
+    return {"digit_tab": tab, "clear": clear, "accordion": accordion, "digit_photo": photo}
+
+
+def car_tab(networks: Parts, language: gr.Radio, cars: list[Path]) -> Parts:
+    def find(photo: Path | None, threshold: float, language: str) -> tuple:
+        try:
+            found = photo and find_car(networks["unet"], photo)
+        except ValueError as error:
+            raise failed(photo, error) from None
+        return found, *draw(found, threshold, language)
+
+    def draw(found: Found | None, threshold: float, language: str) -> tuple:
+        if found is None:
+            return None, None, ""
+        shown, mask = found.at(threshold)
+        file = Path(tempfile.mkdtemp(dir=FILES.name)) / "mask.png"
+        Image.fromarray(mask * 255).save(file, compress_level=1)
+        share, took = f"**{mask.mean():.1%}**", f"{found.milliseconds:.0f}"
+        line = in_language(
+            language, f"Car on {share} of the picture; found in {took} ms", f"汽车占画面的 {share}，用时 {took} 毫秒"
+        )
+        return shown, str(file), line
+
+    with gr.Tab(**said("car_tab")) as tab, gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            photo = photo_box("car_photo", height=220)
+            gr.Examples([[str(path)] for path in cars], photo, label="")
+            threshold = gr.Slider(0.01, 0.99, 0.5, step=0.01, **said("threshold"))
+            mask = gr.DownloadButton(**said("mask"))
+        with gr.Column(scale=2, min_width=320):
+            car = gr.Image(format="jpeg", interactive=False, buttons=["fullscreen"], **said("car"))
+            line = gr.Markdown()
+    found = gr.State(time_to_live=KEPT)
+    shown = [car, mask, line]
+    asked = photo.change(find, [photo, threshold, language], [found, *shown], **ONE_AT_A_TIME)
+    asked.failure(lambda: (None, None, None, ""), None, [found, *shown], queue=False, api_visibility="private")
+    threshold.input(draw, [found, threshold, language], shown, trigger_mode="always_last", **ONE_AT_A_TIME)
+    return {"car_tab": tab, "car_photo": photo, "threshold": threshold, "mask": mask, "car": car}
+
+
+def pets_tab(networks: Parts, language: gr.Radio) -> Parts:
+    def sort(photos: list[str] | None, language: str) -> list[tuple[Image.Image, str]]:
+        if len(photos or []) > MOST_PICTURES:
+            raise gr.Error(
+                in_language(
+                    language, f"At most {MOST_PICTURES} pictures at a time", f"每次最多 {MOST_PICTURES} 张图片"
+                ),
+                print_exception=False,
+            )
+        answers = []
+        for photo in photos or []:
+            try:
+                shown, (cat, dog) = tell_apart(*networks["cats_dogs"], Path(photo))
+            except ValueError as error:
+                gr.Warning(failed(photo, error).message)  # the others are answered
+            else:
+                answers.append(
+                    (shown, in_language(language, f"cat {cat:.1%}, dog {dog:.1%}", f"猫 {cat:.1%}，狗 {dog:.1%}"))
+                )
+        return answers
+
+    with gr.Tab(**said("pets_tab")) as tab:
+        photos = gr.File(file_count="multiple", file_types=["image"], height=140, **said("pet_photos"))
+        pets = gr.Gallery(columns=4, object_fit="contain", buttons=["fullscreen"], interactive=False, **said("pets"))
+    photos.change(sort, [photos, language], pets, **ONE_AT_A_TIME)
+    return {"pets_tab": tab, "pet_photos": photos, "pets": pets}
+
+
+def build(networks: Parts, cars: list[Path]) -> gr.Blocks:
+    """The page; `networks` are those of `load_networks`, `cars` the photographs to begin with."""
+    with gr.Blocks(title="Try the networks", analytics_enabled=False, delete_cache=(SWEPT, KEPT)) as page:
+        with gr.Row(elem_id="head"):
+            parts = {"title": gr.Markdown(**said("title"))}
+            language = gr.Radio(
+                LANGUAGES, value=LANGUAGES[0], show_label=False, container=False, scale=0, min_width=190
+            )
+        parts |= digit_tab(networks) | car_tab(networks, language, cars) | pets_tab(networks, language)
+
+        def speak(language: str) -> list[dict]:
+            return [gr.update(**{TEXTS[name][0]: in_language(language, *TEXTS[name][1:])}) for name in parts]
+
+        language.change(
+            speak, language, [*parts.values()], show_progress="hidden", queue=False, api_visibility="private"
+        )
+    return page.queue(max_size=WAITING)
+
+
+def load_networks(model: Path, device: torch.device) -> dict[str, Any]:
+    return {
+        "lenet": load_lenet(LeNet5, WEIGHTS / "lenet.pth").eval(),
+        "lenet_original": load_lenet(LeNet5Original, WEIGHTS / "lenet_original.pth").eval(),
+        "unet": load_unet(model, device).eval(),
+        "cats_dogs": load_network(CATS_DOGS, device),
+    }
+
+
+def example_cars() -> list[Path]:
+    paths = [ROOT / "car.jpg"]
+    for seed in DRAWN_CARS:
+        paths.append(Path(FILES.name) / f"drawn {seed}.jpg")
+        draw_car(seed, 858, 572)[0].save(paths[-1], quality=92)
+    return paths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=7860, help="(default: 7860)")
+    parser.add_argument(
+        "-m", "--model", type=Path, default=ROOT / "model.pth", help="the U-Net's weights (default: model.pth)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    args = parser.parse_args()
+    try:
+        page = build(load_networks(args.model, pick_device(args.device)), example_cars())
+        if args.host not in ("127.0.0.1", "localhost", "::1"):
+            print(f"warning: everyone who reaches {args.host} can use this page", file=sys.stderr)
+        page.launch(
+            server_name=args.host,
+            server_port=args.port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            show_error=True,
+            max_file_size=LARGEST_UPLOAD,
+            ssr_mode=False,
+            footer_links=[],
+            theme=THEME,
+            css_paths=CSS,
+        )
+        print(f"Open http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        threading.Event().wait()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        FILES.cleanup()
+        os._exit(130)  # Gradio's threads would keep it for seconds
+
+
+if __name__ == "__main__":
+    main()
