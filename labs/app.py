@@ -11,6 +11,7 @@ time; who comes second sees his place in the queue. What is uploaded is gone wit
 import argparse
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -29,7 +30,7 @@ from report.draw_car import draw_car
 from training import pick_device
 from unet import load_unet
 
-FILES = tempfile.TemporaryDirectory(prefix="labs-app-")
+FILES = tempfile.TemporaryDirectory(prefix="labs-app-", ignore_cleanup_errors=True)
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": FILES.name}
 try:
     import gradio as gr  # after its environment
@@ -39,7 +40,7 @@ except ImportError:
 LARGEST_UPLOAD, MOST_PICTURES = "20mb", 20
 KEPT, SWEPT = 3600, 600  # seconds that files and scores are kept, and between two looks at their age
 WAITING = 30  # requests in the queue
-DRAWN_CARS = (4, 8)  # seeds of report/draw_car.py
+DRAWN_CARS = (0, 4, 8)  # seeds of report/draw_car.py; 0 is that of car.jpg
 CSS, PAD = (ROOT / "labs" / name for name in ("app.css", "app_pad.js"))
 # Gradio's own themes ask Google for their fonts.
 THEME = gr.themes.Base(font=["system-ui", "Noto Sans CJK SC", "sans-serif"], font_mono=["monospace"])
@@ -74,16 +75,14 @@ def in_language(language: str, *texts: str) -> str:
     return texts[LANGUAGES.index(language)]
 
 
-def photo_box(name: str, height: int) -> gr.Image:
-    """A picture to upload, handed on as a file, whatever it holds: `open_photograph` says what is wrong with it."""
-    box = gr.Image(sources=["upload", "clipboard"], height=height, **said(name))
-    box.preprocess = lambda payload: payload and Path(payload.path)
-    return box
+def photo_box(name: str) -> gr.File:
+    """Where a picture is dropped. It is handed on as a file, and `open_photograph` says what is wrong with it."""
+    return gr.File(file_types=["image"], height=140, **said(name))
 
 
-def failed(photo: str | Path, error: ValueError) -> gr.Error:
+def failed(photo: str, error: ValueError) -> gr.Error:
     """A message in the page, to be raised: with the picture's name, not the place where it lies for the hour."""
-    return gr.Error(str(error).replace(str(photo), Path(photo).name), print_exception=False)
+    return gr.Error(str(error).replace(photo, Path(photo).name), print_exception=False)
 
 
 def digit_tab(networks: Parts) -> Parts:
@@ -92,9 +91,9 @@ def digit_tab(networks: Parts) -> Parts:
     def read_drawing(drawing: str | None) -> tuple[str, str]:
         return read_digit(digits, ink_of_pad(drawing))
 
-    def read_photo(photo: Path | None) -> tuple[str, str]:
+    def read_photo(photo: str | None) -> tuple[str, str]:
         try:
-            return read_digit(digits, photo and ink_of_photo(photo))
+            return read_digit(digits, photo and ink_of_photo(Path(photo)))
         except ValueError as error:
             raise failed(photo, error) from None
 
@@ -108,17 +107,17 @@ def digit_tab(networks: Parts) -> Parts:
             reading.render()
             with gr.Accordion(open=False, **said("accordion")) as accordion:
                 maps.render()
-            photo = photo_box("digit_photo", height=140)
+            photo = photo_box("digit_photo")
     pad.input(read_drawing, pad, [reading, maps], trigger_mode="always_last", show_progress="hidden", **ONE_AT_A_TIME)
     clear.click(None, js="() => { document.querySelector('#pad canvas').dispatchEvent(new Event('clear')); }")
     photo.change(read_photo, photo, [reading, maps], **ONE_AT_A_TIME)
     return {"digit_tab": tab, "clear": clear, "accordion": accordion, "digit_photo": photo}
 
 
-def car_tab(networks: Parts, language: gr.Radio, cars: list[Path]) -> Parts:
-    def find(photo: Path | None, threshold: float, language: str) -> tuple:
+def car_tab(networks: Parts, language: gr.Radio, cars: list[str]) -> Parts:
+    def find(photo: str | None, threshold: float, language: str) -> tuple:
         try:
-            found = photo and find_car(networks["unet"], photo)
+            found = photo and find_car(networks["unet"], Path(photo))
         except ValueError as error:
             raise failed(photo, error) from None
         return found, *draw(found, threshold, language)
@@ -137,8 +136,10 @@ def car_tab(networks: Parts, language: gr.Radio, cars: list[Path]) -> Parts:
 
     with gr.Tab(**said("car_tab")) as tab, gr.Row():
         with gr.Column(scale=1, min_width=280):
-            photo = photo_box("car_photo", height=220)
-            gr.Examples([[str(path)] for path in cars], photo, label="")
+            photo = photo_box("car_photo")
+            examples = gr.Dataset(
+                components=[gr.Image(render=False)], samples=[[car] for car in cars], type="index", show_label=False
+            )
             threshold = gr.Slider(0.01, 0.99, 0.5, step=0.01, **said("threshold"))
             mask = gr.DownloadButton(**said("mask"))
         with gr.Column(scale=2, min_width=320):
@@ -146,6 +147,7 @@ def car_tab(networks: Parts, language: gr.Radio, cars: list[Path]) -> Parts:
             line = gr.Markdown()
     found = gr.State(time_to_live=KEPT)
     shown = [car, mask, line]
+    examples.click(lambda index: cars[index], examples, photo, queue=False, api_visibility="private")
     asked = photo.change(find, [photo, threshold, language], [found, *shown], **ONE_AT_A_TIME)
     asked.failure(lambda: (None, None, None, ""), None, [found, *shown], queue=False, api_visibility="private")
     threshold.input(draw, [found, threshold, language], shown, trigger_mode="always_last", **ONE_AT_A_TIME)
@@ -180,7 +182,7 @@ def pets_tab(networks: Parts, language: gr.Radio) -> Parts:
     return {"pets_tab": tab, "pet_photos": photos, "pets": pets}
 
 
-def build(networks: Parts, cars: list[Path]) -> gr.Blocks:
+def build(networks: Parts, cars: list[str]) -> gr.Blocks:
     """The page; `networks` are those of `load_networks`, `cars` the photographs to begin with."""
     with gr.Blocks(title="Try the networks", analytics_enabled=False, delete_cache=(SWEPT, KEPT)) as page:
         with gr.Row(elem_id="head"):
@@ -208,12 +210,13 @@ def load_networks(model: Path, device: torch.device) -> dict[str, Any]:
     }
 
 
-def example_cars() -> list[Path]:
-    paths = [ROOT / "car.jpg"]
+def example_cars() -> list[str]:
+    """The repository's car and others drawn like it, as files."""
+    files = []
     for seed in DRAWN_CARS:
-        paths.append(Path(FILES.name) / f"drawn {seed}.jpg")
-        draw_car(seed, 858, 572)[0].save(paths[-1], quality=92)
-    return paths
+        files.append(f"{FILES.name}/car{seed}.jpg")
+        draw_car(seed, 858, 572)[0].save(files[-1], quality=92)
+    return files
 
 
 def main() -> None:
@@ -228,6 +231,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     args = parser.parse_args()
     try:
+        if not 0 <= args.port < 65536:
+            raise ValueError(f"--port must be from 0 to 65535, not {args.port}")
+        socket.create_server((args.host, args.port)).close()  # a port in use is better known before the page is made
         page = build(load_networks(args.model, pick_device(args.device)), example_cars())
         if args.host not in ("127.0.0.1", "localhost", "::1"):
             print(f"warning: everyone who reaches {args.host} can use this page", file=sys.stderr)
@@ -250,6 +256,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         FILES.cleanup()
         os._exit(130)  # Gradio's threads would keep it for seconds
 

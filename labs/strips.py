@@ -112,7 +112,7 @@ def read_pieces(network: nn.Module, pieces: Tensor) -> Tensor:
 
 
 def find_ink(picture: Image.Image) -> np.ndarray:
-    """How much each pixel of `picture` (RGB) differs from the paper, the commonest shade: [H, W], 0 to 255 for the most.
+    """How much each pixel of `picture` (RGB) differs from the paper, the commonest shade: [H, W], at most 255.
 
     Ink may have any colour. Where nothing has as much contrast as ink has, all is 0.
     """
