@@ -119,10 +119,13 @@ def plot_losses(path: Path, rows: list[dict[str, str]]) -> None:
     """The loss of every step (question 2), by network, with and without BatchNorm."""
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     for axes, norm in zip(figure.subplots(1, 2, sharey=True), ("True", "False"), strict=True):
-        for network in NETWORKS:
-            wanted = {"noise_units": "False", "network": network, "norm": norm, "base_channels": "16"}.items()
-            own = [row for row in rows if wanted <= row.items()]
-            axes.plot([int(row["step"]) for row in own], [float(row["loss"]) for row in own], label=network, lw=1)
+        for colour, network in enumerate(NETWORKS):
+            for width, style in (("16", "-"), ("64", ":")):
+                wanted = {"noise_units": "False", "network": network, "norm": norm, "base_channels": width}.items()
+                own = [row for row in rows if wanted <= row.items()]
+                if own:
+                    losses, label = [float(row["loss"]) for row in own], f"{network}, width {width}"
+                    axes.plot([int(row["step"]) for row in own], losses, f"C{colour}{style}", label=label, lw=1)
         axes.set(title="with BatchNorm" if norm == "True" else "without", xlabel="step", ylim=(0, 0.8))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
