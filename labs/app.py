@@ -219,6 +219,23 @@ def example_cars() -> list[str]:
     return files
 
 
+def serve(page: gr.Blocks, host: str, port: int) -> None:
+    """Begins to answer, in threads of its own."""
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        show_error=True,
+        max_file_size=LARGEST_UPLOAD,
+        ssr_mode=False,
+        footer_links=[],
+        theme=THEME,
+        css_paths=CSS,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -237,19 +254,7 @@ def main() -> None:
         page = build(load_networks(args.model, pick_device(args.device)), example_cars())
         if args.host not in ("127.0.0.1", "localhost", "::1"):
             print(f"warning: everyone who reaches {args.host} can use this page", file=sys.stderr)
-        page.launch(
-            server_name=args.host,
-            server_port=args.port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            show_error=True,
-            max_file_size=LARGEST_UPLOAD,
-            ssr_mode=False,
-            footer_links=[],
-            theme=THEME,
-            css_paths=CSS,
-        )
+        serve(page, args.host, args.port)
         print(f"Open http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         threading.Event().wait()

@@ -1,10 +1,6 @@
-"""The page reads as PyTorch does, whether a digit is drawn or given, in real headless Chromium; and asks for nothing.
-
-What needs Playwright and Chromium (labs/requirements-test.txt) is skipped where they are missing.
-"""
+"""In headless Chromium the page reads as PyTorch does, whether a digit is drawn or given; and it asks for nothing."""
 
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,18 +29,6 @@ SEVENS = {
     "large": [[(0.08, 0.08), (0.92, 0.06), (0.4, 0.95)]],
     "small, in a corner": [[(0.68, 0.65), (0.9, 0.65), (0.78, 0.95)]],
 }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install -r labs/requirements-test.txt")
-    with api.sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or playwright.chromium.executable_path
-        if not Path(chromium).exists():
-            pytest.skip("no Chromium: apt install chromium, or playwright install chromium")
-        browser = playwright.chromium.launch(executable_path=chromium)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +70,15 @@ def network():
     return load_lenet(LeNet5, lab.WEIGHTS / "lenet.pth").eval()
 
 
-def places(page, stroke):
+def places(page, stroke, pad="#pad"):
     """Where the points of a stroke are in the window."""
-    box = page.locator("#pad").bounding_box()
+    box = page.locator(pad).bounding_box()
     return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
 
 
-def draw(page, strokes):
+def draw(page, strokes, pad="#pad"):
     for stroke in strokes:
-        start, *others = places(page, stroke)
+        start, *others = places(page, stroke, pad)
         page.mouse.move(*start)
         page.mouse.down()
         for place in others:

@@ -1,0 +1,272 @@
+"""The page answers, in real headless Chromium, what it is given: drawn digits, cars, pets, and what is no picture."""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_digit_page import DESKTOP, PHONE, SEVENS, draw
+
+from labs import app_answers
+from labs.cats_dogs_scores import save_network
+from labs.resnet import NETWORKS
+from train_lenet import load_mnist
+from training import pick_device
+
+ROOT = Path(__file__).parent.parent
+PAD = "#pad canvas"
+
+
+# The answers, without the page
+
+
+def test_a_digit_of_mnist_comes_back_as_it_was_wherever_and_however_large_it_was_drawn():
+    for digit in load_mnist(ROOT / "data", train=False)[0][:50, 0]:
+        drawn = np.zeros((400, 500), dtype=np.float32)
+        large = Image.fromarray((digit.numpy() * 255).astype(np.uint8)).resize((280, 280), Image.Resampling.NEAREST)
+        drawn[100:380, 200:480] = np.asarray(large)
+        moved = app_answers.centred_digit(drawn)[0, 0]
+        closest = min((moved.roll((dy, dx), (0, 1)) - digit).abs().mean() for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+        assert closest < 0.02
+
+
+def test_an_empty_pad_is_no_digit():
+    assert app_answers.centred_digit(np.zeros((280, 280))) is None
+    assert app_answers.ink_of_pad("") is None
+
+
+def test_dark_ink_on_light_paper_is_read_as_light_on_dark(tmp_path):
+    paper = np.full((300, 300, 3), 230, dtype=np.uint8)
+    paper[60:240, 140:160] = (20, 30, 90)
+    Image.fromarray(paper).save(tmp_path / "one.png")
+    digit = app_answers.centred_digit(app_answers.ink_of_photo(tmp_path / "one.png"))
+    assert digit[0, 0, 5:23, 13:15].min() > 0.8
+    assert digit.sum() < 60
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def app():
+    return pytest.importorskip(
+        "labs.app", reason="no Gradio: pip install -r labs/requirements.txt", exc_type=SystemExit
+    )
+
+
+@pytest.fixture(scope="module")
+def address(app, tmp_path_factory):
+    """The page with the repository's networks, and for pets one that has learned nothing."""
+    weights = tmp_path_factory.mktemp("pets") / "cats_dogs.pth"
+    torch.manual_seed(0)
+    save_network(weights, NETWORKS["small"](2), "small", 64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "CATS_DOGS", weights)
+        page = app.build(app.load_networks(ROOT / "model.pth", pick_device("cpu")), app.example_cars())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    app.serve(page, "127.0.0.1", port)
+    yield f"http://127.0.0.1:{port}"
+    page.close()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens the page in a window of its own; at the end it has asked nobody else for anything."""
+    asked, windows = [], []
+
+    def open_page(**options):
+        windows.append(browser.new_context(**{"viewport": DESKTOP, "locale": "en-US", **options}))
+        page = windows[-1].new_page()
+        page.set_default_timeout(10_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        page.wait_for_selector(PAD)
+        return page
+
+    yield open_page
+    for window in windows:
+        window.close()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()
+
+
+def tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+    return page.locator("[role=tabpanel]:visible")
+
+
+def upload(page, name, *files):
+    tab(page, name).locator("input[type=file]").set_input_files([str(file) for file in files])
+
+
+def message(page):
+    """What the page says in a message, which it is then rid of."""
+    toast = page.locator(".toast-body")
+    text = toast.inner_text()
+    toast.get_by_test_id("toast-close").click()
+    return text
+
+
+def share_of_car(page):
+    return float(page.get_by_text("of the picture").inner_text().split()[2].rstrip("%"))
+
+
+def test_a_seven_drawn_with_the_mouse_is_read_as_7_by_both_networks(page):
+    best = page.locator(".reading tr:has(.best) th")
+    for shape, strokes in SEVENS.items():
+        draw(page, strokes, PAD)
+        page.wait_for_function("() => document.querySelectorAll('.reading .best').length == 2")
+        page.wait_for_timeout(500)  # the last stroke is on its way
+        assert best.all_inner_texts() == ["7"], shape
+        page.get_by_role("button", name="Clear").click()
+        page.wait_for_selector(".reading .best", state="detached")
+
+
+def test_the_maps_of_c1_are_shown_on_request(page):
+    draw(page, SEVENS["plain"], PAD)
+    assert not page.locator(".maps img").first.is_visible()
+    page.get_by_text("six maps").click()
+    page.locator(".maps img").first.wait_for(state="visible")
+    assert page.locator(".maps img").count() == 6
+
+
+def test_a_photograph_of_a_digit_is_read(page, tmp_path):
+    digit = (255 - load_mnist(ROOT / "data", train=False)[0][0, 0] * 255).byte().numpy()
+    Image.fromarray(digit).resize((200, 200)).save(tmp_path / "seven.png")
+    upload(page, "A digit", tmp_path / "seven.png")
+    page.wait_for_selector(".reading .best")
+    assert page.locator(".reading tr:has(.best) th").all_inner_texts() == ["7"]
+
+
+def test_the_slider_changes_the_share_of_the_car_and_the_mask_has_the_photographs_size(page):
+    upload(page, "A car", ROOT / "car.jpg")
+    page.wait_for_selector("text=of the picture")
+    assert 21 < share_of_car(page) < 23
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the mask").click()
+    with Image.open(download.value.path()) as mask:
+        assert (mask.size, sorted(set(mask.tobytes()))) == ((1918, 1280), [0, 255])
+    before = share_of_car(page)
+    slider = page.get_by_role("slider")
+    slider.focus()
+    for _ in range(40):
+        slider.press("ArrowRight")
+    page.wait_for_function(f"() => !document.body.innerText.includes('Car on {before}%')")
+    assert share_of_car(page) < before
+
+
+def test_an_example_is_found_by_a_click(page):
+    tab(page, "A car").locator("img").first.click()
+    page.wait_for_selector("text=of the picture")
+    assert 20 < share_of_car(page) < 24
+
+
+def test_several_pets_are_answered_at_once_and_what_is_no_picture_is_named(page, tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    upload(page, "A cat or a dog", ROOT / "car.jpg", tmp_path / "text.jpg", ROOT / "car.jpg")
+    assert "text.jpg is not a picture" in message(page)
+    page.wait_for_selector("text=/cat [0-9.]+%, dog [0-9.]+%/")
+    assert page.get_by_text(", dog").count() == 2
+
+
+def png(side, path):
+    """A black picture of side x side pixels that was never whole in memory."""
+    rows = zlib.compressobj(9)
+    data = b"".join(rows.compress(bytes(side + 1)) for _ in range(side)) + rows.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunks = b""
+    for kind, body in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")):
+        chunks += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+def test_what_cannot_be_read_is_a_message_and_the_page_goes_on(page, tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    png(30_000, tmp_path / "bomb.png")
+    (tmp_path / "large.jpg").write_bytes(bytes(21_000_000))
+    wanted = {"text.jpg": "is not a picture", "bomb.png": "89 million pixels", "large.jpg": "maximum allowed size"}
+    for name, words in wanted.items():
+        upload(page, "A car", tmp_path / name)
+        assert words in message(page)
+        page.reload()
+        page.wait_for_selector(PAD)
+    upload(page, "A car", ROOT / "car.jpg")
+    page.wait_for_selector("text=of the picture")
+
+
+def test_fifty_uploads_at_once_are_refused_in_a_message(page):
+    upload(page, "A cat or a dog", *[ROOT / "car.jpg"] * 50)
+    assert "At most 20 pictures" in message(page)
+
+
+def test_two_windows_at_once_get_each_its_own_answer(open_page):
+    one, other = open_page(), open_page()
+    draw(one, SEVENS["plain"], PAD)
+    upload(other, "A car", ROOT / "car.jpg")
+    other.wait_for_selector("text=of the picture")
+    assert one.locator(".reading tr:has(.best) th").all_inner_texts() == ["7"]
+    assert other.locator(".reading .best").count() == 0
+
+
+def test_the_switch_makes_the_page_chinese(page):
+    page.get_by_text("中文").click()
+    page.wait_for_selector("text=试试这些网络")
+    assert page.get_by_role("tab").all_inner_texts() == ["数字", "汽车", "猫还是狗"]
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["laptop", "phone"])
+def test_nothing_is_wider_than_the_screen(open_page, viewport):
+    page = open_page(viewport=viewport)
+    for name in ("A digit", "A car", "A cat or a dog"):
+        tab(page, name)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= viewport["width"]
+
+
+# The command
+
+
+def run(*arguments, **options):
+    command = [sys.executable, "-m", "labs.app", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, **options)
+
+
+def test_without_gradio_the_command_says_how_to_install_it(tmp_path):
+    (tmp_path / "gradio.py").write_text("raise ImportError")
+    result = run(env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (result.returncode, result.stderr) == (
+        1,
+        "error: the page needs Gradio: pip install -r labs/requirements.txt\n",
+    )
+
+
+def test_a_port_in_use_is_an_error_in_one_line(app):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run("--port", str(taken.getsockname()[1]))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not (ROOT / "labs/weights/cats_dogs.pth").exists(), reason="its weights are not there yet")
+def test_ctrl_c_ends_it_and_leaves_no_files(app, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "labs.app", "--port", port]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout.readline().startswith("Open http://127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    assert not list(tmp_path.glob("labs-app-*"))
