@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -194,7 +195,10 @@ def ramp(mode: str) -> Image.Image:
         ("rgba.png", "RGBA"),
         ("cmyk.jpg", "CMYK"),
         ("cmyk.tiff", "CMYK"),
-        ("ycbcr.tiff", "YCbCr"),
+        pytest.param(
+            *("ycbcr.tiff", "YCbCr"),
+            marks=pytest.mark.skipif(PIL.__version__ == "12.3.0", reason="this Pillow cannot read what it writes"),
+        ),
         ("16 bit.png", "I;16"),
         ("16 bit.tiff", "I;16"),
         ("16 bit.pgm", "I;16"),
