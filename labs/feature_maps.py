@@ -3,6 +3,7 @@
     python -m labs.feature_maps unet car.jpg --out runs/maps
     python -m labs.feature_maps lenet digit.png --out runs/maps --layer C3
     python -m labs.feature_maps cifar cat.jpg --out runs/maps --model runs/cifar10/cifar10.pth
+    python -m labs.feature_maps cats_dogs cat.jpg --out runs/maps --model runs/resnet18/cats_dogs.pth
 
 The first prints a line for each layer that has maps, and ends with
 
@@ -35,6 +36,8 @@ from torchvision.transforms.functional import to_tensor
 
 from carvana import open_photograph
 from infer_unet import network_size
+from labs import cats_dogs_scores
+from labs.cats_dogs_pictures import normalize, open_picture
 from labs.cifar_networks import load_network
 from labs.receptive_field import field_by_gradient, receptive_field
 from lenet import LeNet5, LeNet5Original
@@ -146,6 +149,15 @@ def large_photograph(path: Path) -> Tensor:
     return to_tensor(image.resize((width, height)))[None]
 
 
+def pet(path: Path) -> Tensor:
+    return normalize(open_picture(path, 224)[None])
+
+
+def load_cats_dogs(path: Path) -> nn.Module:
+    """Any of the lab's networks, ResNets among them: the file says which."""
+    return cats_dogs_scores.load_network(path, torch.device("cpu"))[0]
+
+
 def load_lenet(kind: type[nn.Module], path: Path) -> nn.Module:
     network = kind()
     try:
@@ -162,6 +174,7 @@ NETWORKS: dict[str, tuple[Callable[[Path], nn.Module], Path | None, Callable[[Pa
     "lenet_original": (partial(load_lenet, LeNet5Original), WEIGHTS / "lenet_original.pth", digit),
     "unet": (partial(load_unet, device=torch.device("cpu")), ROOT / "model.pth", large_photograph),
     "cifar": (load_network, None, small_photograph(32)),
+    "cats_dogs": (load_cats_dogs, WEIGHTS / "cats_dogs.pth", pet),
 }
 
 

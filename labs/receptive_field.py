@@ -51,7 +51,7 @@ def receptive_field(network: nn.Module, layer: str, rows: Rows) -> Rows:
     """The rows of the picture from which `layer` makes these rows of its maps; beyond the edges too."""
     seen, nodes = {}, list(Layers().trace(network).nodes)
     for node in reversed(nodes):  # from the layer back to the picture; where two ways meet, the wider one counts
-        if node.op == "call_module" and node.target == layer:
+        if node.op == "call_module" and node.target == layer and not seen:  # its last call, if it has several
             seen[node] = rows
         if node not in seen:
             continue
@@ -84,6 +84,6 @@ def field_by_gradient(network: nn.Module, layer: str, picture: Tensor, row: int)
     network.get_submodule(layer).register_forward_hook(lambda _, __, output: units.append(output.clone()))
     picture = torch.ones_like(picture, requires_grad=True)
     network(picture)
-    units[0][0, :, row, units[0].shape[3] // 2].sum().backward()
+    units[-1][0, :, row, units[-1].shape[3] // 2].sum().backward()
     rows = picture.grad.abs().sum(dim=(0, 1, 3)).nonzero()
     return rows.min().item(), rows.max().item()

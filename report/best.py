@@ -127,6 +127,8 @@ def slightly_bent(images: Tensor, generator: torch.Generator) -> Tensor:
     return bend(images, generator, strength=1)
 
 
+strong = partial(random_affine, strength=1.5)
+
 HELP = {"make": averaged, "loss_function": smooth_cross_entropy}
 TRIALS: dict[str, dict[str, Any]] = {
     "today's recipe": {},
@@ -134,8 +136,9 @@ TRIALS: dict[str, dict[str, Any]] = {
     "normalized, averaged": {"make": averaged},
     "normalized, averaged, smoothed": HELP,
     "all three, three times as long": {**HELP, "epochs": 3 * TRIAL_EPOCHS},
+    "all three, strong, three times as long": {**HELP, "augment": strong, "epochs": 3 * TRIAL_EPOCHS},
     "all three, bent": {**HELP, "augment": slightly_bent},
-    "all three, distortions half as strong again": {**HELP, "augment": partial(random_affine, strength=1.5)},
+    "all three, distortions half as strong again": {**HELP, "augment": strong},
     "all three, both": {**HELP, "augment": bend},
 }
 

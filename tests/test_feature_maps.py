@@ -1,6 +1,7 @@
 """Tests of labs/feature_maps.py and labs/receptive_field.py."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from PIL import Image
 from torch import nn
 
 import labs.feature_maps as lab
+from labs.cats_dogs_scores import save_network
 from labs.cifar_networks import CifarCNN, standardized
 from labs.receptive_field import field_by_gradient, receptive_field
+from labs.resnet import resnet18, small
 from lenet import LeNet5, LeNet5Original
 from training import save_weights
 from unet import UNet
@@ -20,6 +23,7 @@ NETWORKS = {
     "LeNet-5 of 1998": (LeNet5Original, (1, 28, 28)),
     "U-Net": (lambda: UNet(3, 1, base_channels=2), (3, 96, 112)),
     "CifarCNN": (CifarCNN, (3, 32, 32)),
+    "ResNet-18": (partial(resnet18, 2), (3, 96, 96)),
 }
 
 
@@ -42,7 +46,13 @@ def test_the_formula_says_of_every_layer_what_the_gradient_says(name):
 
 @pytest.mark.parametrize(
     ("name", "layer", "rows"),
-    [("LeNet-5", "C1", 5), ("LeNet-5", "C3", 14), ("LeNet-5 of 1998", "S4", 16), ("U-Net", "middle_conv.2", 140)],
+    [
+        ("LeNet-5", "C1", 5),
+        ("LeNet-5", "C3", 14),
+        ("LeNet-5 of 1998", "S4", 16),
+        ("U-Net", "middle_conv.2", 140),
+        ("ResNet-18", "layer4.1.bn2", 435),
+    ],
 )
 def test_known_receptive_fields(name, layer, rows):
     first, last = receptive_field(make(name)[0], layer, (3, 3))
@@ -94,6 +104,12 @@ def test_a_sheet_shows_a_hundred_pictures_at_most(tmp_path, monkeypatch):
     lab.draw_sheet(tmp_path / "a.png", "Maps", torch.rand(130, 4, 4))
     assert sum(bool(axes.images) for axes in figures[0].axes) == 100
     assert "the first 100 of 130" in figures[0].get_suptitle()
+
+
+def test_the_weights_of_a_run_on_cats_and_dogs_are_read(tmp_path, monkeypatch, capsys):
+    save_network(tmp_path / "cats_dogs.pth", small(2), "small", size=64)
+    run(monkeypatch, "cats_dogs", lab.ROOT / "car.jpg", "--out", tmp_path, "--model", tmp_path / "cats_dogs.pth")
+    assert "by its gradient" in capsys.readouterr().out
 
 
 def test_the_weights_of_a_run_on_cifar_are_read(tmp_path, monkeypatch, capsys):
