@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils import fuse_conv_bn_eval
 from torchvision.transforms.functional import center_crop
 
 # Under these keys training scripts commonly wrap the state_dict.
@@ -55,6 +56,27 @@ def draw_weights(network: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)
+
+
+def add_norms(network: nn.Module) -> None:
+    """Puts a BatchNorm (Ioffe and Szegedy, 2015) after each convolution of every `double_conv`, for a training."""
+    for name, part in network.named_children():
+        if isinstance(part, nn.Sequential):
+            layers = [[x, nn.BatchNorm2d(x.out_channels)] if isinstance(x, nn.Conv2d) else [x] for x in part]
+            setattr(network, name, nn.Sequential(*sum(layers, [])))
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Undoes `add_norms`: what each has learned goes into the convolution before it, which then gives the same."""
+    for name, part in network.eval().named_children():
+        if isinstance(part, nn.Sequential):
+            layers = []
+            for layer in part:
+                if isinstance(layer, nn.BatchNorm2d):
+                    layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
+                else:
+                    layers.append(layer)
+            setattr(network, name, nn.Sequential(*layers))
 
 
 class UNet(nn.Module):

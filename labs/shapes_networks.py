@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
-from unet import CropAndConcat, UNet, double_conv, draw_weights
+from unet import CropAndConcat, UNet, add_norms, double_conv, draw_weights
 
 
 class ShallowUNet(nn.Module):
@@ -75,10 +75,7 @@ def make_network(name: str, norm: bool, base_channels: int) -> nn.Module:
     network = NETWORKS[name](1, 2, base_channels)
     draw_weights(network)
     if norm:  # after each convolution of a double_conv, as the seed's networks have it; then with PyTorch's own weights
-        for name, part in network.named_children():
-            if isinstance(part, nn.Sequential):
-                layers = [[x, nn.BatchNorm2d(x.out_channels)] if isinstance(x, nn.Conv2d) else [x] for x in part]
-                setattr(network, name, nn.Sequential(*sum(layers, [])))
+        add_norms(network)
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 layer.reset_parameters()

@@ -23,7 +23,7 @@ from training import save_weights
 
 WEIGHTS = ROOT / "labs" / "weights" / "lenet.pth"
 EPOCHS, TRIAL_EPOCHS, FOLDS = 120, 40, 3
-AVERAGED_STEPS = 500  # how far back the average of the weights reaches
+AVERAGED_STEPS = 500
 PULL = 3  # of `bend`, in pixels: the longest of its random vectors
 LOOKS = [[x, y] for x in (-1.5, 0.0, 1.5) for y in (-1.5, 0.0, 1.5)]  # of `NineLooks`, in pixels
 
@@ -70,10 +70,11 @@ class Averaged(nn.Module):
     B. Polyak, A. Juditsky, "Acceleration of stochastic approximation by averaging", 1992; here exponential.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, steps: int = AVERAGED_STEPS) -> None:
+        """`steps` is how far back the average reaches."""
         super().__init__()
         self.network = network
-        decay = get_ema_multi_avg_fn(1 - 1 / AVERAGED_STEPS)
+        decay = get_ema_multi_avg_fn(1 - 1 / steps)
         self.average = AveragedModel(network, multi_avg_fn=decay, use_buffers=True)
 
     def forward(self, images: Tensor) -> Tensor:

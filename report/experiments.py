@@ -15,10 +15,11 @@
     python -m report.experiments unet_size --data DIR     how large the U-Net's input should be
     python -m report.experiments unet_width --data DIR    wide or narrow, in equal time
     python -m report.experiments unet_photographs --data DIR    from 8 to 258 cars to train on
+    python -m report.experiments unet_recipe --data DIR    what a training of the U-Net could be helped by
 
 writes report/results/experiments/NAME.csv after every training, and NAME_means.csv with the mean over the seeds and its
 95% interval. A command that is stopped goes on, when it is given again, in the training that it was in. What is tried
-stands in lenet_experiments.py, best.py and unet_experiments.py.
+stands in lenet_experiments.py, best.py, unet_experiments.py and unet_recipe.py.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from report import best, lenet_experiments, unet_experiments
+from report import best, lenet_experiments, unet_experiments, unet_recipe
 from report.lenet_experiments import Stopped
 from training import write_rows
 
@@ -58,6 +59,7 @@ EXPERIMENTS: dict[str, Callable[[argparse.Namespace, list[dict[str, str]]], Trai
     "unet_size": unet_experiments.size,
     "unet_width": unet_experiments.width,
     "unet_photographs": unet_experiments.photographs,
+    "unet_recipe": unet_recipe.recipe,
 }
 
 

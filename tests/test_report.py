@@ -16,7 +16,17 @@ import infer_unet
 import train_lenet
 import train_unet
 from lenet import LeNet5, LeNet5Original
-from report import benchmark, best, experiments, fill, lenet_experiments, lenet_runs, unet_experiments, unet_scores
+from report import (
+    benchmark,
+    best,
+    experiments,
+    fill,
+    lenet_experiments,
+    lenet_runs,
+    unet_experiments,
+    unet_recipe,
+    unet_scores,
+)
 
 HISTORY = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 
@@ -414,6 +424,33 @@ def test_a_small_training_of_the_u_net_is_scored_on_the_report_cars(many_cars, t
     row = train()
     assert settings["seed"] == 0 and list(row) == ["dice", "jaccard", "seconds"]
     assert 0 <= row["jaccard"] <= row["dice"] <= 1
+
+
+@pytest.mark.parametrize("levers", ["nothing", "all"])
+def test_what_a_training_was_helped_by_is_gone_in_the_end(many_cars, tmp_path, monkeypatch, levers):
+    monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path)
+    for name, value in {"SIZE": 32, "BATCH_SIZE": 2, "EPOCHS": 1}.items():
+        monkeypatch.setattr(unet_recipe, name, value)
+    scored = []
+    monkeypatch.setattr(
+        unet_recipe, "score_pictures", lambda model, *_: scored.append(model) or [{"dice": 0.5}, {"dice": 0.25}]
+    )
+    trainings = unet_recipe.recipe(argparse.Namespace(seeds=1, data=many_cars), [])
+    train = next(train for settings, train in trainings if settings["levers"] == levers)
+    assert train()["dice"] == 0.375
+    assert list(scored[0].state_dict()) == list(UNet(3, 1, base_channels=1).state_dict())
+
+
+def test_pixels_at_the_outline_weigh_more():
+    masks = torch.zeros(1, 1, 20, 20)
+    masks[..., 10:] = 1
+    scores = torch.full_like(masks, -5.0) + 10 * masks
+    losses = []
+    for column in (2, 9):
+        wrong = scores.clone()
+        wrong[..., column] *= -1
+        losses.append(unet_recipe.edge_loss(wrong, masks).item())
+    assert losses[0] < losses[1]
 
 
 def test_no_network_finds_more_than_resizing_leaves(many_cars):

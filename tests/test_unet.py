@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from unet import CropAndConcat, UNet, load_unet
+from unet import CropAndConcat, UNet, add_norms, fold_norms, load_unet
 
 CPU = torch.device("cpu")
 
@@ -396,3 +396,20 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, bias, said):
     torch.save({**coursework_checkpoint(), "final_conv.bias": bias}, tmp_path / "model.pth")
     message = message_of_loading(tmp_path / "model.pth")
     assert said in message and "final_conv.bias" in message
+
+
+def test_folding_norms_gives_a_plain_network_of_the_same_scores():
+    torch.manual_seed(0)
+    model, images = UNet(3, 1, base_channels=2), torch.rand(4, 3, 32, 48)
+    names = list(model.state_dict())
+    add_norms(model)
+    for _ in range(20):
+        model(images)  # learns the means and deviations
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+    expected = model.eval()(images)
+    fold_norms(model)
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(model(images), expected, atol=1e-4, rtol=1e-4)

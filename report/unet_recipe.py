@@ -1,0 +1,94 @@
+"""The experiment `unet_recipe`: what a training of the U-Net could be helped by.
+
+    python -m report.experiments unet_recipe --data DIR
+
+Each lever alone, and all together, for some ten minutes on small pictures; scored on the selection cars, since a choice
+is made by it. What helps is gone in the end: the network is a plain `UNet`, as in model.pth.
+"""
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader
+
+from carvana import CarDataset, find_pairs, shape_for, split_by_car
+from report.best import Averaged
+from report.lenet_experiments import CPU, Row, Trainings, run_of
+from train_unet import DEFAULTS, WEIGHT_DECAY, dice_coefficient, epoch_batches, mean, score_pictures, train_steps
+from training import epoch_generator
+from unet import UNet, add_norms, fold_norms
+
+SIZE, BATCH_SIZE, EPOCHS, LR = 160, 8, 2, 0.003
+AVERAGED_STEPS, EDGE_WEIGHT = 100, 3
+LEVERS: dict[str, set[str]] = {
+    "nothing": set(),
+    "averaged": {"averaged"},
+    "normalized": {"normalized"},
+    "edges": {"edges"},
+    "sharpness": {"sharpness"},
+    "all": {"averaged", "normalized", "edges", "sharpness"},
+}
+
+
+def edge_loss(scores: Tensor, masks: Tensor) -> Tensor:
+    """The loss of train_unet.py, but pixels less than three away from the outline count three times."""
+    edge = F.max_pool2d(masks, 5, stride=1, padding=2) + F.max_pool2d(-masks, 5, stride=1, padding=2)  # 1 there
+    weights = 1 + (EDGE_WEIGHT - 1) * edge
+    cross_entropy = F.binary_cross_entropy_with_logits(scores, masks, weights) / weights.mean()
+    return cross_entropy + 1 - dice_coefficient(torch.sigmoid(scores), masks).mean()
+
+
+def sharpened(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each of `images` [B, 3, H, W] in [0, 1] softer or sharper by a random amount."""
+    amount = (2 * torch.rand(len(images), 1, 1, 1, generator=generator) - 1).to(images.device)
+    soft = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return (images + amount * (images - soft)).clamp(0, 1)
+
+
+def recipe(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+    """Expected: normalization gives most, for nothing else keeps the numbers' size here; averaging a little; edges help
+    Dice where it is lost; sharpness does nothing on these cars, whose photographs are all equally soft.
+    """
+    training, selection, _ = split_by_car(find_pairs(args.data), DEFAULTS["val_cars"], seed=0)
+    dataset = CarDataset(training, *shape_for(training, SIZE), seed=0)
+    steps = EPOCHS * (len(dataset) // BATCH_SIZE)
+
+    def batches(epoch: int, seed: int, sharpness: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        dataset.epoch, dataset.seed = epoch, seed
+        order = epoch_batches(len(dataset), BATCH_SIZE, epoch_generator(seed, epoch), 0, 1)
+        for step, (images, masks) in enumerate(DataLoader(dataset, batch_sampler=order)):
+            generator = epoch_generator(seed, epoch, len(dataset) + 1 + step)
+            yield sharpened(images, generator) if sharpness else images, masks
+
+    def train(settings: Row, levers: set[str]) -> Row:
+        seed = settings["seed"]
+        torch.manual_seed(seed)
+        model = UNet(3, 1, base_channels=16)
+        if "normalized" in levers:
+            add_norms(model)
+        net = Averaged(model, AVERAGED_STEPS) if "averaged" in levers else model
+        net.to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(model.parameters(), LR, weight_decay=WEIGHT_DECAY)
+        scheduler = OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.05, cycle_momentum=False)
+        with run_of("unet_recipe", settings) as run:
+            run.restore(net=net, optimizer=optimizer, scheduler=scheduler)
+            for epoch in run.epochs(EPOCHS):
+                parts = batches(epoch, seed, "sharpness" in levers)
+                loss = edge_loss if "edges" in levers else None
+                losses = list(train_steps(net, parts, optimizer, scheduler, epoch, loss_function=loss))
+                run.record({"train_loss": sum(losses) / len(losses)})
+        plain = net.average.module if "averaged" in levers else model
+        fold_norms(plain)
+        scores = score_pictures(plain.to(CPU), selection, SIZE, "selection cars")
+        seconds = sum(row["seconds"] for row in run.history)
+        return {"dice": mean(scores, "dice"), "lowest": min(x["dice"] for x in scores), "seconds": round(seconds, 1)}
+
+    for (name, levers), seed in product(LEVERS.items(), range(min(2, args.seeds))):
+        settings = {"levers": name, "seed": seed}
+        yield settings, partial(train, settings, levers)
