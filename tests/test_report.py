@@ -27,6 +27,7 @@ from report import (
     unet_recipe,
     unet_scores,
 )
+from unet import UNet
 
 HISTORY = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 
