@@ -398,7 +398,7 @@ def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[R
     return run, splits
 
 
-def begin_together(rank: int, ranks: int, *arguments: Any) -> tuple[Run, Splits]:
+def begin_together(rank: int, ranks: int, begin: Callable[..., Any], *arguments: Any) -> Any:
     """`begin(*arguments)` in the process of rank 0, its result in all. If it ends that one, all end."""
     outcome: list[Any] = [None]
     try:
@@ -410,7 +410,7 @@ def begin_together(rank: int, ranks: int, *arguments: Any) -> tuple[Run, Splits]
     finally:
         if ranks > 1:
             dist.broadcast_object_list(outcome)
-    return outcome[0] if isinstance(outcome[0], tuple) else sys.exit(outcome[0])
+    return sys.exit(outcome[0]) if isinstance(outcome[0], int) else outcome[0]
 
 
 def main() -> None:
@@ -426,7 +426,7 @@ def main() -> None:
                 torch.cuda.set_device(device)
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
             atexit.register(dist.destroy_process_group)  # a process that ends without it may abort
-        run, splits = begin_together(rank, ranks, args, device, ranks)
+        run, splits = begin_together(rank, ranks, begin, args, device, ranks)
         if rank > 0 and local_rank == 0 and fingerprint(find_pairs(args.data)) != run.settings["photographs"]:
             raise ValueError(f"the photographs in {args.data} are not those of the first machine")
     except (ValueError, OSError) as error:

@@ -25,7 +25,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -41,7 +40,7 @@ from labs.cats_dogs_recipes import MIXING, STAGES, begin_training, distort, whol
 from labs.cats_dogs_scores import ROOT, compare, count_right, load_network, predict, save_network
 from labs.resnet import NETWORKS
 from train_lenet import Batches, evaluate
-from train_unet import epoch_batches, parse_stages, train_steps
+from train_unet import begin_together, epoch_batches, parse_stages, train_steps
 from training import Run, add_run_arguments, epoch_generator, pick_device
 
 SCRIPT = "labs/cats_dogs.py"
@@ -139,21 +138,6 @@ def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> Run:
     return run
 
 
-def begin_together(rank: int, ranks: int, *arguments: Any) -> Run:
-    """`begin(*arguments)` in the process of rank 0, its result in all. If it ends that one, all end."""
-    outcome: list[Any] = [None]
-    try:
-        if rank == 0:
-            outcome = [begin(*arguments)]
-    except SystemExit as stop:
-        outcome = [1 if stop.code else 0]
-        raise
-    finally:
-        if ranks > 1:
-            dist.broadcast_object_list(outcome)
-    return outcome[0] if isinstance(outcome[0], Run) else sys.exit(outcome[0])
-
-
 def read_data(run: Run, data: Path, rank: int) -> tuple[Tensor, Tensor]:
     """The run's pictures, as large as its stages need them, and their labels; ValueError if they do not fit it."""
     settings = run.settings
@@ -226,7 +210,7 @@ def main() -> None:
                 torch.cuda.set_device(device)
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
             atexit.register(dist.destroy_process_group)  # a process that ends without it may abort
-        run = begin_together(rank, ranks, args, device, ranks)
+        run = begin_together(rank, ranks, begin, args, device, ranks)
         images, labels = read_data(run, args.data, rank)
         with run:
             if rank == 0:

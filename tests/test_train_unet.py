@@ -1024,13 +1024,12 @@ def test_two_processes_both_end_when_the_run_is_finished(run_of_two, data):
 @pytest.mark.parametrize(("message", "code"), [("error: DIR already holds a run", 1), (None, 0)])
 def test_when_the_first_process_ends_at_the_start_so_do_the_others(monkeypatch, message, code):
     told = []
-    monkeypatch.setattr(train_unet, "begin", lambda *_: sys.exit(message))
     monkeypatch.setattr(train_unet.dist, "broadcast_object_list", told.extend)
     with pytest.raises(SystemExit) as first:
-        train_unet.begin_together(0, 2)
+        train_unet.begin_together(0, 2, sys.exit, message)
     monkeypatch.setattr(train_unet.dist, "broadcast_object_list", lambda outcome: outcome.__setitem__(0, told[0]))
     with pytest.raises(SystemExit) as other:
-        train_unet.begin_together(1, 2)
+        train_unet.begin_together(1, 2, sys.exit, message)
     assert (first.value.code, other.value.code) == (message, code)
 
 
