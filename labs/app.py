@@ -5,7 +5,7 @@
     python -m labs.app --port 8000 --model runs/unet/model.pth
 
 Everything runs on this machine with the repository's own weights, and no request leaves it. One network works at a
-time; who comes second sees his place in the queue. What is uploaded is gone within the hour, and when the page ends.
+time; whoever waits sees the place in the queue. What is uploaded is gone within the hour, and when the page ends.
 """
 
 import argparse
@@ -126,7 +126,7 @@ def car_tab(networks: Parts, language: gr.Radio, cars: list[str]) -> Parts:
         if found is None:
             return None, None, ""
         shown, mask = found.at(threshold)
-        file = Path(tempfile.mkdtemp(dir=FILES.name)) / "mask.png"
+        file = Path(FILES.name, "mask.png")  # Gradio keeps a copy of it, for the hour
         Image.fromarray(mask * 255).save(file, compress_level=1)
         share, took = f"**{mask.mean():.1%}**", f"{found.milliseconds:.0f}"
         line = in_language(
