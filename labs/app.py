@@ -227,6 +227,7 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
         share=False,
         quiet=True,
         prevent_thread_lock=True,
+        max_threads=1,  # each would keep the memory of its largest picture
         show_error=True,
         max_file_size=LARGEST_UPLOAD,
         ssr_mode=False,
