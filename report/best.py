@@ -22,7 +22,7 @@ from train_lenet import Batches, evaluate, load_mnist, random_affine, random_map
 from training import save_weights
 
 WEIGHTS = ROOT / "labs" / "weights" / "lenet.pth"
-EPOCHS, TRIAL_EPOCHS, FOLDS = 120, 40, 3
+EPOCHS, TRIAL_EPOCHS, FOLDS = 200, 40, 3
 AVERAGED_STEPS = 500
 PULL = 3  # of `bend`, in pixels: the longest of its random vectors
 LOOKS = [[x, y] for x in (-1.5, 0.0, 1.5) for y in (-1.5, 0.0, 1.5)]  # of `NineLooks`, in pixels
@@ -178,14 +178,14 @@ def trials(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
 
 
 def best(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    """The recipe that the trials chose, long, on all 60,000 digits.
+    """The recipe that the trials chose, with the usual distortions and for as long as can be afforded, on all digits.
 
-    Expected: 99.55% of the test digits, and with nine looks more than 99.60%.
+    Expected: 99.57% of the test digits, and with nine looks more than 99.60%.
     """
 
     def train(settings: Row) -> Row:
         digits = load_mnist(ROOT / "data", train=True)
-        model, _, seconds = train_network("best", settings, digits=digits, **HELP, augment=bend, epochs=EPOCHS)
+        model, _, seconds = train_network("best", settings, digits=digits, epochs=EPOCHS, **HELP)
         plain = model.average.module.eval().folded()
         if settings["seed"] == 0:
             save_weights(WEIGHTS, plain)
