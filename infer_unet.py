@@ -71,7 +71,7 @@ def predict_scores(model: UNet, image: Image.Image, size: int = 572) -> torch.Te
     return model(x.to(memory_format=torch.channels_last))[:, :, :height, :width]
 
 
-def mask_of(scores: torch.Tensor, width: int, height: int, threshold: float = 0.5) -> np.ndarray:
+def mask_of(scores: torch.Tensor, width: int, height: int, threshold: float) -> np.ndarray:
     """The mask that `scores` [1, 1, h, w] mean, [height, width] uint8 of 0 and 1, by steps 6 and 7 above.
 
     `threshold`, in (0, 1), is the least probability that counts as car.

@@ -18,17 +18,20 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
-from labs.app_answers import Found, find_car, ink_of_pad, ink_of_photo, read_digit, tell_apart
-from labs.cats_dogs import WEIGHTS as CATS_DOGS
-from labs.cats_dogs_scores import load_network
-from labs.feature_maps import ROOT, WEIGHTS, load_lenet
-from lenet import LeNet5, LeNet5Original
-from report.draw_car import draw_car
+from labs.app_answers import (
+    Found,
+    example_cars,
+    find_car,
+    ink_of_pad,
+    ink_of_photo,
+    load_networks,
+    read_digit,
+    tell_apart,
+)
+from labs.feature_maps import ROOT
 from training import pick_device
-from unet import load_unet
 
 FILES = tempfile.TemporaryDirectory(prefix="labs-app-", ignore_cleanup_errors=True)
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": FILES.name}
@@ -40,7 +43,6 @@ except ImportError:
 LARGEST_UPLOAD, MOST_PICTURES = "20mb", 20
 KEPT, SWEPT = 3600, 600  # seconds that files and scores are kept, and between two looks at their age
 WAITING = 30  # requests in the queue
-DRAWN_CARS = (0, 4, 8)  # seeds of report/draw_car.py; 0 is that of car.jpg
 CSS, PAD = (ROOT / "labs" / name for name in ("app.css", "app_pad.js"))
 # Gradio's own themes ask Google for their fonts.
 THEME = gr.themes.Base(font=["system-ui", "Noto Sans CJK SC", "sans-serif"], font_mono=["monospace"])
@@ -75,11 +77,6 @@ def in_language(language: str, *texts: str) -> str:
     return texts[LANGUAGES.index(language)]
 
 
-def photo_box(name: str) -> gr.File:
-    """Where a picture is dropped. It is handed on as a file, and `open_photograph` says what is wrong with it."""
-    return gr.File(file_types=["image"], height=140, **said(name))
-
-
 def failed(photo: str, error: ValueError) -> gr.Error:
     """A message in the page, to be raised: with the picture's name, not the place where it lies for the hour."""
     return gr.Error(str(error).replace(photo, Path(photo).name), print_exception=False)
@@ -107,7 +104,7 @@ def digit_tab(networks: Parts) -> Parts:
             reading.render()
             with gr.Accordion(open=False, **said("accordion")) as accordion:
                 maps.render()
-            photo = photo_box("digit_photo")
+            photo = gr.File(file_types=["image"], height=140, **said("digit_photo"))
     pad.input(read_drawing, pad, [reading, maps], trigger_mode="always_last", show_progress="hidden", **ONE_AT_A_TIME)
     clear.click(None, js="() => { document.querySelector('#pad canvas').dispatchEvent(new Event('clear')); }")
     photo.change(read_photo, photo, [reading, maps], **ONE_AT_A_TIME)
@@ -136,7 +133,7 @@ def car_tab(networks: Parts, language: gr.Radio, cars: list[str]) -> Parts:
 
     with gr.Tab(**said("car_tab")) as tab, gr.Row():
         with gr.Column(scale=1, min_width=280):
-            photo = photo_box("car_photo")
+            photo = gr.File(file_types=["image"], height=140, **said("car_photo"))
             examples = gr.Dataset(
                 components=[gr.Image(render=False)], samples=[[car] for car in cars], type="index", show_label=False
             )
@@ -157,12 +154,8 @@ def car_tab(networks: Parts, language: gr.Radio, cars: list[str]) -> Parts:
 def pets_tab(networks: Parts, language: gr.Radio) -> Parts:
     def sort(photos: list[str] | None, language: str) -> list[tuple[Image.Image, str]]:
         if len(photos or []) > MOST_PICTURES:
-            raise gr.Error(
-                in_language(
-                    language, f"At most {MOST_PICTURES} pictures at a time", f"每次最多 {MOST_PICTURES} 张图片"
-                ),
-                print_exception=False,
-            )
+            limit = f"At most {MOST_PICTURES} pictures at a time", f"每次最多 {MOST_PICTURES} 张图片"
+            raise gr.Error(in_language(language, *limit), print_exception=False)
         answers = []
         for photo in photos or []:
             try:
@@ -201,24 +194,6 @@ def build(networks: Parts, cars: list[str]) -> gr.Blocks:
     return page.queue(max_size=WAITING)
 
 
-def load_networks(model: Path, device: torch.device) -> dict[str, Any]:
-    return {
-        "lenet": load_lenet(LeNet5, WEIGHTS / "lenet.pth").eval(),
-        "lenet_original": load_lenet(LeNet5Original, WEIGHTS / "lenet_original.pth").eval(),
-        "unet": load_unet(model, device).eval(),
-        "cats_dogs": load_network(CATS_DOGS, device),
-    }
-
-
-def example_cars() -> list[str]:
-    """The repository's car and others drawn like it, as files."""
-    files = []
-    for seed in DRAWN_CARS:
-        files.append(f"{FILES.name}/car{seed}.jpg")
-        draw_car(seed, 858, 572)[0].save(files[-1], quality=92)
-    return files
-
-
 def serve(page: gr.Blocks, host: str, port: int) -> None:
     """Begins to answer, in threads of its own."""
     page.launch(
@@ -252,7 +227,7 @@ def main() -> None:
         if not 0 <= args.port < 65536:
             raise ValueError(f"--port must be from 0 to 65535, not {args.port}")
         socket.create_server((args.host, args.port)).close()  # a port in use is better known before the page is made
-        page = build(load_networks(args.model, pick_device(args.device)), example_cars())
+        page = build(load_networks(args.model, pick_device(args.device)), example_cars(FILES.name))
         if args.host not in ("127.0.0.1", "localhost", "::1"):
             print(f"warning: everyone who reaches {args.host} can use this page", file=sys.stderr)
         serve(page, args.host, args.port)

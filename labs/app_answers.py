@@ -5,6 +5,7 @@ import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,35 @@ from torch import Tensor, nn
 
 from carvana import open_photograph
 from infer_unet import mask_of, overlay, predict_scores
+from labs.cats_dogs import WEIGHTS as CATS_DOGS
 from labs.cats_dogs_pictures import open_picture
-from labs.cats_dogs_scores import probabilities
+from labs.cats_dogs_scores import load_network, probabilities
+from labs.feature_maps import WEIGHTS, load_lenet
 from labs.strips import find_ink
+from lenet import LeNet5, LeNet5Original
+from report.draw_car import draw_car
+from unet import load_unet
 
+DRAWN_CARS = (0, 4, 8)  # seeds of report/draw_car.py; 0 is that of car.jpg
 SHOWN = 1200  # pixels: the longer side of a photograph in the page
+
+
+def load_networks(model: Path, device: torch.device) -> dict[str, Any]:
+    return {
+        "lenet": load_lenet(LeNet5, WEIGHTS / "lenet.pth").eval(),
+        "lenet_original": load_lenet(LeNet5Original, WEIGHTS / "lenet_original.pth").eval(),
+        "unet": load_unet(model, device).eval(),
+        "cats_dogs": load_network(CATS_DOGS, device),
+    }
+
+
+def example_cars(folder: str) -> list[str]:
+    """The repository's car and others drawn like it, as files in `folder`."""
+    files = []
+    for seed in DRAWN_CARS:
+        files.append(f"{folder}/car{seed}.jpg")
+        draw_car(seed, 858, 572)[0].save(files[-1], quality=92)
+    return files
 
 
 def shrunk(image: Image.Image, longest: int) -> Image.Image:

@@ -81,13 +81,17 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def of_picture(change: Callable[[Tensor], Tensor]) -> Callable[[Scores, Tensor, Tensor], Tensor]:
+    """`change` as `share_right` takes it, though it needs neither network nor labels."""
+    return lambda scores, x, labels: change(x)
+
+
 def change_pictures(args: argparse.Namespace, device: torch.device) -> list[Row]:
     """Nobody has marked where the animals are; more often than not it is the middle, with their surroundings around."""
     scores, pictures, labels = pets(args.data, device)
     rows = []
     for name, change in CHANGES.items():
-        changed = partial(lambda change, scores, x, labels: change(x), change)
-        rows.append({"change": name, "accuracy": share_right(scores, pictures, labels, device, changed)})
+        rows.append({"change": name, "accuracy": share_right(scores, pictures, labels, device, of_picture(change))})
     return rows
 
 

@@ -52,7 +52,9 @@ def sharpened(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def recipe(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
-    """Expected: normalization gives most, for nothing else keeps the numbers' size here; averaging a little; edges help
+    """Which lever helps?
+
+    Expected: normalization gives most, for nothing else keeps the numbers' size here; averaging a little; edges help
     Dice where it is lost; sharpness does nothing on these cars, whose photographs are all equally soft.
     """
     training, selection, _ = split_by_car(find_pairs(args.data), DEFAULTS["val_cars"], seed=0)

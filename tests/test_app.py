@@ -69,8 +69,8 @@ def address(app, tmp_path_factory):
     torch.manual_seed(0)
     save_network(weights, NETWORKS["small"](2), "small", 64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "CATS_DOGS", weights)
-        page = app.build(app.load_networks(ROOT / "model.pth", pick_device("cpu")), app.example_cars())
+        patch.setattr(app_answers, "CATS_DOGS", weights)
+        page = app.build(app.load_networks(ROOT / "model.pth", pick_device("cpu")), app.example_cars(app.FILES.name))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     app.serve(page, "127.0.0.1", port)
