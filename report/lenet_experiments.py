@@ -282,7 +282,8 @@ def batch_size(args: argparse.Namespace, rows: list[dict[str, str]]) -> Training
     for size, lr, seed in product(sizes, rates, range(args.seeds)):
         settings = {"equal": "epochs", "size": size, "lr": lr, "epochs": epochs, "seed": seed}
         yield settings, partial(outcome, "batch_size", settings, epochs=epochs, batch_size=size, lr=lr)
-    seconds = {size: mean(float(row["seconds"]) for row in rows if row["size"] == str(size)) for size in sizes}
+    done = [row for row in rows if row["equal"] == "epochs"]
+    seconds = {size: mean(float(row["seconds"]) for row in done if row["size"] == str(size)) for size in sizes}
     for size, lr, seed in product(sizes, rates, range(args.seeds)):
         in_time = max(1, round(epochs * seconds[256] / seconds[size]))
         settings = {"equal": "time", "size": size, "lr": lr, "epochs": in_time, "seed": seed}
