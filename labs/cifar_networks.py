@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lenet import count_parameters
+from train_unet import has_bfloat16
 
 
 class Standardize(nn.Module):
@@ -131,10 +132,19 @@ class FastCNN(nn.Module):
                 nn.init.dirac_(layer.weight[: layer.in_channels])
 
 
-def standardized(network: nn.Module) -> nn.Sequential:
-    """`network` behind a `Standardize` layer, for pictures in [0, 1]."""
-    layers = OrderedDict(standardize=Standardize(), network=network)
-    return nn.Sequential(layers).to(memory_format=torch.channels_last)
+class Standardized(nn.Sequential):
+    """A network behind a `Standardize` layer, for pictures in [0, 1]: it gives logits in float32.
+
+    It learns in bfloat16 where that is faster, as the U-Net does, and is used in float32.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(OrderedDict(standardize=Standardize(), network=network))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and has_bfloat16(x.device)):
+            return super().forward(x).float()
 
 
 def training_operations(network: nn.Module) -> int:
@@ -151,9 +161,9 @@ def load_network(path: Path) -> nn.Sequential:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         if "network.head.weight" in weights:
             widths = [weights[f"network.blocks.{block}.conv1.weight"].shape[0] for block in range(3)]
-            network = standardized(FastCNN(tuple(widths)))
+            network = Standardized(FastCNN(tuple(widths)))
         else:
-            network = standardized(CifarCNN())
+            network = Standardized(CifarCNN())
         network.load_state_dict({name: value.float() for name, value in weights.items()})
     except FileNotFoundError:
         raise ValueError(

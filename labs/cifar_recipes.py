@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ConstantLR, LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from labs.cifar_networks import CifarCNN, FastCNN, standardized
+from labs.cifar_networks import CifarCNN, FastCNN, Standardized
 from labs.cifar_pictures import mirror, vary
 from training import epoch_generator
 
@@ -58,7 +58,7 @@ def recipe_of(settings: dict[str, Any]) -> dict[str, Any]:
 
 def make_network(recipe: dict[str, Any], pictures: Tensor) -> nn.Sequential:
     """The network as it is before its first step; `pictures` are bytes `[N, 3, 32, 32]`."""
-    network = standardized(FastCNN(recipe["widths"]) if "widths" in recipe else CifarCNN())
+    network = Standardized(FastCNN(recipe["widths"]) if "widths" in recipe else CifarCNN())
     network.standardize.measure(pictures)
     if "identity" in recipe["tricks"]:
         network.network.begin_as_identity()

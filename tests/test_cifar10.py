@@ -20,8 +20,8 @@ from PIL import Image
 from torch import nn
 from torchvision.datasets import CIFAR10
 
-from labs import cifar10, cifar_recipes
-from labs.cifar_networks import CifarCNN, FastCNN, Standardize, load_network, standardized, training_operations
+from labs import cifar10, cifar_networks, cifar_recipes
+from labs.cifar_networks import CifarCNN, FastCNN, Standardize, Standardized, load_network, training_operations
 from labs.cifar_pictures import load_cifar, vary
 from labs.cifar_recipes import TRICKS, look_ahead, make_network, make_optimizer, recipe_of, score, sides
 from lenet import count_parameters
@@ -212,7 +212,7 @@ def test_the_seeds_network_has_its_parameters_megabytes_and_shapes():
 
 
 def test_the_fast_network_has_two_million_parameters_and_fewer_operations():
-    seed, fast = standardized(CifarCNN()), standardized(FastCNN())
+    seed, fast = Standardized(CifarCNN()), Standardized(FastCNN())
     assert count_parameters(fast) == 1_971_640
     assert training_operations(fast) < training_operations(seed) == pytest.approx(0.825e9, rel=0.01)
 
@@ -244,6 +244,16 @@ def test_standardized_pictures_have_mean_0_and_deviation_1():
     x = standardize(pictures / 255)
     assert torch.allclose(x.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
     assert torch.allclose(x.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_computes_in_bfloat16_only_while_it_learns(training, monkeypatch):
+    monkeypatch.setattr(cifar_networks, "has_bfloat16", lambda device: True)
+    network = Standardized(FastCNN(NARROW)).train(training)
+    seen = []
+    network.network.blocks[0].conv2.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+    assert network(torch.rand(2, 3, 32, 32)).dtype == torch.float32
+    assert seen == [torch.bfloat16 if training else torch.float32]
 
 
 # The recipes

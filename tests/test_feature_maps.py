@@ -11,7 +11,7 @@ from torch import nn
 
 import labs.feature_maps as lab
 from labs.cats_dogs_scores import save_network
-from labs.cifar_networks import CifarCNN, standardized
+from labs.cifar_networks import CifarCNN, Standardized
 from labs.receptive_field import field_by_gradient, receptive_field
 from labs.resnet import resnet18, small
 from lenet import LeNet5, LeNet5Original
@@ -113,7 +113,7 @@ def test_the_weights_of_a_run_on_cats_and_dogs_are_read(tmp_path, monkeypatch, c
 
 
 def test_the_weights_of_a_run_on_cifar_are_read(tmp_path, monkeypatch, capsys):
-    save_weights(tmp_path / "cifar10.pth", standardized(CifarCNN()))
+    save_weights(tmp_path / "cifar10.pth", Standardized(CifarCNN()))
     Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / "grey.png")
     run(monkeypatch, "cifar", tmp_path / "grey.png", "--out", tmp_path, "--model", tmp_path / "cifar10.pth")
     assert "network.conv_layer.0" in capsys.readouterr().out

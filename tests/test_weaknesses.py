@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import labs.weaknesses as lab
-from labs.cifar_networks import CifarCNN, standardized
+from labs.cifar_networks import CifarCNN, Standardized
 from training import save_weights
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def test_every_class_is_counted_after_both_trainings(tmp_path, monkeypatch, caps
     ],
 )
 def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, arguments, message):
-    save_weights(tmp_path / "cifar10.pth", standardized(CifarCNN()))
+    save_weights(tmp_path / "cifar10.pth", Standardized(CifarCNN()))
     monkeypatch.setattr(lab.cats_dogs, "WEIGHTS", tmp_path / "cats_dogs.pth")
     lab.cats_dogs.save_network(tmp_path / "cats_dogs.pth", lab.cats_dogs.NETWORKS["small"](2), "small", 32)
     given = [str(tmp_path) if word == "RUN" else word for word in arguments]
