@@ -143,7 +143,9 @@ class Standardized(nn.Sequential):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and has_bfloat16(x.device)):
+        if not (self.training and has_bfloat16(x.device)):
+            return super().forward(x)
+        with torch.autocast(x.device.type, torch.bfloat16):
             return super().forward(x).float()
 
 
