@@ -25,7 +25,7 @@ from unet import UNet, load_unet
 ROOT = Path(__file__).resolve().parent.parent
 CAR_MASK = ROOT / "report" / "results" / "unet" / "car_mask.png"
 SMALL, BATCH_SIZE, STEPS = 64, 8, 250  # short side of the pictures, pictures a step, steps of the small trainings
-STEPS_IN_EQUAL_TIME = {8: 620, 16: 250, 32: 80}  # by base channels, on one core of an AMD EPYC with AVX2
+STEPS_IN_EQUAL_TIME = {8: 500, 16: 250, 32: 80}  # by base channels, on one core of an AMD EPYC with bfloat16
 CARS = (8, 16, 32, 64, 128, 258)  # to train on; the last are all
 VIEWS = 4  # of each report car
 
