@@ -11,13 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from test_digit_page import DESKTOP, PHONE, SEVENS, draw
 
 from labs import app_answers
-from labs.cats_dogs_scores import save_network
-from labs.resnet import NETWORKS
 from train_lenet import load_mnist
 from training import pick_device
 
@@ -63,14 +60,8 @@ def app():
 
 
 @pytest.fixture(scope="module")
-def address(app, tmp_path_factory):
-    """The page with the repository's networks, and for pets one that has learned nothing."""
-    weights = tmp_path_factory.mktemp("pets") / "cats_dogs.pth"
-    torch.manual_seed(0)
-    save_network(weights, NETWORKS["small"](2), "small", 64)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app_answers, "CATS_DOGS", weights)
-        page = app.build(app.load_networks(ROOT / "model.pth", pick_device("cpu")), app.example_cars(app.FILES.name))
+def address(app):
+    page = app.build(app.load_networks(ROOT / "model.pth", pick_device("cpu")), app.example_cars(app.FILES.name))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     app.serve(page, "127.0.0.1", port)
@@ -259,7 +250,6 @@ def test_a_port_in_use_is_an_error_in_one_line(app):
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(not (ROOT / "labs/weights/cats_dogs.pth").exists(), reason="its weights are not there yet")
 def test_ctrl_c_ends_it_and_leaves_no_files(app, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])

@@ -398,7 +398,6 @@ def test_a_file_of_anything_else_is_refused_as_weights(tmp_path, held):
     assert re.fullmatch("error: [^\n]+a.pth does not hold this lab's weights[^\n]+", status)
 
 
-@pytest.mark.skipif(not cats_dogs.WEIGHTS.exists(), reason="labs/weights/cats_dogs.pth is not trained yet")
 def test_the_weights_in_the_repository_are_small_and_know_real_cats_and_dogs(tmp_path):
     assert cats_dogs.WEIGHTS.stat().st_size < 2_000_000
     if not TAR.exists():
@@ -407,7 +406,7 @@ def test_the_weights_in_the_repository_are_small_and_know_real_cats_and_dogs(tmp
         names = [name for name in archive.getnames() if re.fullmatch(r"val/(cat|dog)/\S+0\.jpg", name)]
         archive.extractall(tmp_path, members=[archive.getmember(name) for name in names], filter="data")
     _, printed, _ = command("validate", "--data", tmp_path / "val")
-    assert float(re.search(r"([\d.]+)%", printed)[1]) > 80
+    assert float(re.search(r"([\d.]+)%", printed)[1]) > 85
 
 
 # The comparison
