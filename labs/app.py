@@ -170,7 +170,9 @@ def pets_tab(networks: Parts, language: gr.Radio) -> Parts:
 
     with gr.Tab(**said("pets_tab")) as tab:
         photos = gr.File(file_count="multiple", file_types=["image"], height=140, **said("pet_photos"))
-        pets = gr.Gallery(columns=4, object_fit="contain", buttons=["fullscreen"], interactive=False, **said("pets"))
+        pets = gr.Gallery(
+            columns=4, object_fit="contain", buttons=[], interactive=False, elem_id="pets", **said("pets")
+        )
     photos.change(sort, [photos, language], pets, **ONE_AT_A_TIME)
     return {"pets_tab": tab, "pet_photos": photos, "pets": pets}
 
