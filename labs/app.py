@@ -41,7 +41,7 @@ except ImportError:
     sys.exit("error: the page needs Gradio: pip install -r labs/requirements.txt")
 
 LARGEST_UPLOAD, MOST_PICTURES = "20mb", 20
-KEPT, SWEPT = 3600, 600  # seconds that files and scores are kept, and between two looks at their age
+KEPT, SWEPT = 3000, 600  # seconds that files and scores are kept, and between two looks at their age
 WAITING = 30  # requests in the queue
 CSS, PAD = (ROOT / "labs" / name for name in ("app.css", "app_pad.js"))
 # Gradio's own themes ask Google for their fonts.
@@ -57,7 +57,7 @@ TEXTS = {  # of a component: its property, and what it is in each language
     "car_tab": ("label", "A car", "汽车"),
     "car_photo": ("label", "A photograph", "照片"),
     "threshold": ("label", "Least probability that is car", "判为汽车的最低概率"),
-    "mask": ("label", "Download the mask", "下载掩模"),
+    "mask": ("label", "Download the mask", "下载掩码"),
     "car": ("label", "The car", "找到的汽车"),
     "pets_tab": ("label", "A cat or a dog", "猫还是狗"),
     "pet_photos": ("label", "Photographs", "照片"),

@@ -11,7 +11,7 @@
 
 A folder of pictures has two folders in it, `cat` and `dog`. `validate` ends with a line such as
 
-    Accuracy: 90.30% (903/1000)
+    Accuracy: 93.60% (936/1000)
 
 and `predict` prints one such as `felix.jpg: cat 97.3%` for each photo; both take the repository's own weights unless
 `--model` names others. A run's folder gets `cats_dogs.pth` beside the rest: the weights of the epoch that was best on
