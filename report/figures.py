@@ -348,6 +348,7 @@ def draw_unet_data(figure: Figure) -> None:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xticks(column(rows, by))
+        axes.set_ylim(2, 20)
     left.set_ylabel("missing to a Dice of 1")
 
 
