@@ -206,7 +206,7 @@ def draw_optimizers(figure: Figure) -> None:
         own = [row for row in rows if row["optimizer"] == name]
         plot_error(axes, column(own, "lr"), own, name)
     error_axis(axes, "Five epochs at a constant learning rate, three seeds", "learning rate")
-    axes.set(xscale="log", ylabel="test error")
+    axes.set(xscale="log", ylabel="test error", ylim=(0.4, 100))
     axes.legend(frameon=False)
 
 
