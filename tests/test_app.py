@@ -226,6 +226,14 @@ def test_nothing_is_wider_than_the_screen(open_page, viewport):
         assert page.evaluate("() => document.documentElement.scrollWidth") <= viewport["width"]
 
 
+def test_on_a_phone_every_pet_and_both_its_probabilities_are_on_the_screen(open_page):
+    page = open_page(viewport=PHONE)
+    upload(page, "A cat or a dog", *[ROOT / "car.jpg"] * 5)
+    page.wait_for_selector("text=, dog >> nth=4")
+    whole = "at => at.scrollWidth <= at.clientWidth && at.getBoundingClientRect().right <= innerWidth"
+    assert [answer.evaluate(whole) for answer in page.get_by_text(", dog").all()] == [True] * 5
+
+
 # The command
 
 
