@@ -180,8 +180,8 @@ def trials(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
 def best(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
     """The recipe that the trials chose, with the usual distortions and for as long as can be afforded, on all digits.
 
-    Expected: 99.57% of the test digits, and with nine looks more than 99.60%. (That one seed of an earlier recipe had
-    read 99.57% was known; what is tried here was chosen by the trials alone.)
+    Expected: 99.57% of the test digits, and with nine looks more than 99.60%. (The test readings in best_earlier.csv
+    were known; what is tried here was chosen by the trials alone.)
     """
 
     def train(settings: Row) -> Row:
