@@ -45,26 +45,27 @@ def read_rows(name: str) -> list[dict[str, str]]:
 
 
 def draw_curves(figure: Figure) -> None:
-    """Each curve is the mean of the seeds, in a band from the lowest to the highest of them."""
-    histories = [read_rows(f"lenet/modern-seed{seed}.csv") for seed in range(5)]
-    epochs = [int(row["epoch"]) for row in histories[0]]
-    figure.set_size_inches(10, 3.6)
-    for axes, title in zip(figure.subplots(1, 2), ("Loss", "Accuracy"), strict=True):
-        for label, short in (("training, with distortions, while it learned", "train"), ("test", "test")):
-            column = f"{short}_{title.lower()}"
-            curves = np.array([[float(row[column]) for row in history] for history in histories])
-            (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", markersize=3, label=label)
-            axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=line.get_color(), alpha=0.2, lw=0)
-        axes.set(title=title, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-    # The first epoch is so far from the others that on a full linear scale nothing could be told apart.
-    loss, accuracy = figure.axes
-    loss.set_yscale("log")
-    loss.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5, 1], ["0.02", "0.05", "0.1", "0.2", "0.5", "1"], minor=False)
-    loss.minorticks_off()
-    accuracy.set_ylim(0.94, 1)
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    """Today's network above, that of 1998 below; the mean of the seeds in a band from the lowest to the highest."""
+    figure.set_size_inches(10, 6.6)
+    for row, (name, year) in zip(figure.subplots(2, 2), (("modern", "today"), ("original", "1998")), strict=True):
+        histories = [read_rows(f"lenet/{name}-seed{seed}.csv") for seed in range(5)]
+        epochs = [int(row["epoch"]) for row in histories[0]]
+        for axes, title in zip(row, ("Loss", "Accuracy"), strict=True):
+            for label, short in (("training, with distortions, while it learned", "train"), ("test", "test")):
+                column = f"{short}_{title.lower()}"
+                curves = np.array([[float(row[column]) for row in history] for history in histories])
+                (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", markersize=3, label=label)
+                low, high = curves.min(axis=0), curves.max(axis=0)
+                axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, lw=0)
+            axes.set(title=f"{title}, {year}", xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(alpha=0.3)
+        # The first epoch is so far from the others that on a full linear scale nothing could be told apart.
+        loss, accuracy = row
+        loss.set_yscale("log")
+        loss.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}")
+        accuracy.set_ylim(0.94, 1)
+        accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
 
 
@@ -101,6 +102,10 @@ def draw_both(figure: Figure, shown: int = 20, misread: int = 4) -> None:
     axes.axis("off")
 
 
+def name_stage(axes: Axes, x: float, name: str) -> None:
+    axes.text(x, 0.97, name, transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=9)
+
+
 def draw_unet_curves(figure: Figure) -> None:
     """The loss of every step, smoothed, by run and size; and Dice on the selection cars after each epoch."""
     losses, history = read_rows("unet/losses.csv"), read_rows("unet/history.csv")
@@ -114,15 +119,16 @@ def draw_unet_curves(figure: Figure) -> None:
         smooth = values[start:end].unfold(0, window, 1).mean(dim=1).numpy()
         left.plot(range(start + window, end + 1), smooth, color="tab:blue", lw=1)
         left.axvline(start, color="0.8", lw=0.8)
-        left.text(
-            (start + end) / 2, 0.97, stages[start][1], transform=left.get_xaxis_transform(), ha="center", va="top"
-        )
+        name_stage(left, (start + end) / 2, stages[start][1])
     left.set(title="Training loss, mean of 50 steps, by short side", xlabel="step", yscale="log")
     epochs, dice = [int(row["epoch"]) for row in history], [float(row["dice"]) for row in history]
     right.plot(epochs, dice, marker="o", markersize=4, color="tab:blue")
-    for row, next_row in pairwise(history):
-        if (row["run"], row["size"]) != (next_row["run"], next_row["size"]):
-            right.axvline(int(row["epoch"]) + 0.5, color="0.8", lw=0.8)
+    stages = [(row["run"], row["size"]) for row in history]
+    for stage in dict.fromkeys(stages):
+        own = [epoch for epoch, other in zip(epochs, stages, strict=True) if other == stage]
+        right.axvline(own[0] - 0.5, color="0.8", lw=0.8)
+        name_stage(right, mean(own), stage[1])
+    right.set_ylim(top=0.996)
     right.set(title="Dice on the selection cars, each at its stage's size", xlabel="epoch")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (left, right):
@@ -204,7 +210,7 @@ def draw_optimizers(figure: Figure) -> None:
     rows = experiment("optimizers_means")
     for name in dict.fromkeys(row["optimizer"] for row in rows):
         own = [row for row in rows if row["optimizer"] == name]
-        plot_error(axes, column(own, "lr"), own, name)
+        plot_error(axes, column(own, "lr"), own, name, ls="--" if name == "AdamW" else "-")  # AdamW's hides Adam's
     error_axis(axes, "Five epochs at a constant learning rate, three seeds", "learning rate")
     axes.set(xscale="log", ylabel="test error", ylim=(0.4, 100))
     axes.legend(frameon=False)
@@ -236,27 +242,31 @@ def draw_digits_needed(figure: Figure) -> None:
 
 
 def draw_regularization(figure: Figure) -> None:
-    """Of each method its strength of lowest validation loss: the loss of training and of validation digits."""
-    figure.set_size_inches(10, 5.6)
+    """Of each method its strength of lowest validation loss: the loss of training and of validation digits.
+
+    Of early stopping a dot for each seed, where it stopped.
+    """
+    figure.set_size_inches(10, 6)
     rows, curves = experiment("regularization_means"), read_rows("experiments/regularization_curves.csv")
-    best = {row["method"]: row for row in sorted(rows, key=lambda row: -float(row["validation_loss"]))}
-    methods = [method for method in dict.fromkeys(row["method"] for row in rows) if method != "early stopping"]
-    for axes, method in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, methods, strict=False):
-        strength = best[method]["strength"]
-        own = [row for row in curves if (row["method"], row["strength"]) == (method, strength)]
+    best = {row["method"]: row["strength"] for row in sorted(rows, key=lambda row: -float(row["validation_loss"]))}
+    methods = dict.fromkeys(row["method"] for row in rows)
+    for axes, method in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, methods, strict=True):
+        own = [row for row in curves if (row["method"], row["strength"]) == (method, best[method])]
+        seeds = [[row for row in own if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in own)]
         for part, label in (("train", "training"), ("validation", "validation")):
-            by_epoch: dict[int, list[float]] = {}
-            for row in own:
-                by_epoch.setdefault(int(row["epoch"]), []).append(float(row[f"{part}_loss"]))
-            axes.plot(list(by_epoch), [mean(losses) for losses in by_epoch.values()], label=label)
-        axes.set(title=method if strength == "0" else f"{method}, {strength}", yscale="log", ylim=(0.01, 3))
+            losses = np.mean([column(seed, f"{part}_loss") for seed in seeds], axis=0)
+            axes.plot(column(seeds[0], "epoch"), losses, label=label)
+        if method == "early stopping":
+            stops = [min(seed, key=lambda row: float(row["validation_loss"])) for seed in seeds]
+            axes.plot(column(stops, "epoch"), column(stops, "validation_loss"), "k.")
+        axes.set(title=method if best[method] == "0" else f"{method}, {best[method]}", yscale="log", ylim=(3e-4, 5))
         axes.grid(alpha=0.3)
     for axes in figure.axes[3:]:
         axes.set_xlabel("epoch")
     for axes in figure.axes[::3]:
         axes.set_ylabel("loss")
-    figure.axes[-1].axis("off")
-    figure.axes[-1].legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, loc="center")
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=2, frameon=False)
 
 
 DISTURBED = {
@@ -329,11 +339,12 @@ def draw_unet_data(figure: Figure) -> None:
     figure.set_size_inches(11, 3.6)
     left, middle, right = figure.subplots(1, 3)
     rows = experiment("unet_size_means")
-    for name, label in (("ceiling", "a perfect network"), ("dice", "model.pth")):
+    for name, label in (("ceiling", "the ceiling"), ("dice", "model.pth")):
         left.plot(
             column(rows, "short_side"), [100 - 100 * dice for dice in column(rows, name)], marker="o", ms=4, label=label
         )
     error_axis(left, "32 photographs at full size", "short side of the input")
+    left.yaxis.set_major_locator(LogLocator())
     left.legend(frameon=False)
     for axes, name, by, xlabel in (
         (middle, "unet_width", "base_channels", "base channels, equal time"),

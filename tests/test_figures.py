@@ -64,7 +64,7 @@ def test_a_figure_changes_when_its_results_do_and_only_then(results, name):
     assert drawn(name) != before
 
 
-@pytest.mark.parametrize("name", ["both", "car_mask", "unet_filters"])
+@pytest.mark.parametrize("name", ["both", "car_mask", "lenet_filters", "unet_filters"])
 def test_what_a_network_sees_is_drawn_from_the_weights_in_the_repository(results, name):
     assert len(drawn(name)) > 10_000
 
