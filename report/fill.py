@@ -4,7 +4,8 @@
     python -m report.fill --check    only says where texts and files disagree (exit status 1)
 
 A number stands between two comments that a reader does not see. The first says where it is from, a JSON file, the entry
-in it, and its format as Python's `format` takes it (or, where the entry holds several numbers, as `str.format` does):
+in it, and its format as Python's `format` takes it (or, where the entry holds several numbers, as `str.format` does).
+The entries of a CSV file of one row are its columns:
 
     <!-- unet/scores.json report_cars.dice .4f -->0.9904<!-- / -->
     <!-- lenet/benchmark.json ratios.loop_over_bare {min:.2f} to {max:.2f} -->0.96 to 1.13<!-- / -->
@@ -50,9 +51,10 @@ class NumberFormatter(string.Formatter):
 
 
 def number(path: Path, source: str, _old: str) -> str:
-    """The entry of a JSON file that `source`, "KEY.KEY FORMAT", names; raises what is wrong with it."""
+    """The entry of a file that `source`, "KEY.KEY FORMAT", names; raises what is wrong with it."""
     names, _, form = source.partition(" ")
-    entry = json.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    (entry,) = csv.DictReader(text.splitlines()) if path.suffix == ".csv" else [json.loads(text)]
     for name in names.split("."):
         entry = entry[int(name)] if isinstance(entry, list) else entry[name]
     formatter = NumberFormatter()
@@ -88,7 +90,7 @@ def fill(text: str) -> tuple[str, list[str], list[str]]:
 
     def renew(match: re.Match[str]) -> str:
         name, source, old = match.groups()
-        make = table if name.endswith(".csv") else number
+        make = table if "|" in source else number
         try:
             new = make(RESULTS / name, source, old)
         except (OSError, KeyError, IndexError, ValueError, TypeError) as error:

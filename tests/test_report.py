@@ -48,11 +48,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def results(tmp_path, monkeypatch) -> Path:
-    """A folder of made-up results: scores.json and runs.csv."""
+    """A folder of made-up results: scores.json, runs.csv, and best.csv of one row."""
     numbers = {"cars": {"dice": 0.99036, "photographs": 1224}, "speeds": [{"median": 2.5, "min": 2, "max": 3}]}
     (tmp_path / "scores.json").write_text(json.dumps({**numbers, "left_out": None}), encoding="utf-8")
     rows = [["modern", 0, 0.994, ""], ["modern", 1, 0.995, 3], ["original", 0, 0.99, 4]]
     write_table(tmp_path / "runs.csv", ["network", "seed", "accuracy", "gain"], rows)
+    write_table(tmp_path / "best.csv", ["accuracy"], [[0.995]])
     monkeypatch.setattr(fill, "RESULTS", tmp_path)
     return tmp_path
 
@@ -79,6 +80,7 @@ def test_no_line_begins_with_a_number(path):
         ("scores.json cars.photographs", "1224"),
         ("scores.json speeds.0 {min:.1f} to {max:.1f}", "2.0 to 3.0"),
         ("scores.json left_out .2f", "–"),
+        ("best.csv accuracy .2%", "99.50%"),
     ],
 )
 def test_a_marker_names_its_file_its_entry_and_its_format(results, source, number):
@@ -121,6 +123,7 @@ def test_a_table_keeps_its_heading_and_gets_the_rows_of_the_file(results, source
         ("<!-- scores.json cars.diec .4f -->1<!-- / -->", "KeyError: 'diec'"),
         ("<!-- nothing.json cars.dice .4f -->1<!-- / -->", "nothing.json cars.dice .4f: FileNotFoundError"),
         ("<!-- scores.json cars.dice .4y -->1<!-- / -->", "ValueError: Unknown format code"),
+        ("<!-- runs.csv seed d -->1<!-- / -->", "ValueError: too many values to unpack"),
         ("<!-- runs.csv | {seed} | -->none<!-- / -->", "a table needs its heading"),
         ("<!-- runs.csv | {sede} | -->\n| a |\n|---|\n<!-- / -->", "KeyError: 'sede'"),
         ("<!-- runs.csv network=other | {seed} | -->\n| a |\n|---|\n<!-- / -->", "the file has 0 such rows"),
