@@ -16,7 +16,7 @@ Training accuracy is that of the distorted digits while the network still learne
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -197,21 +197,20 @@ def evaluate(
     return total_loss / seen, correct / seen
 
 
-def plot_confusion(path: Path, labels: Tensor, predictions: Tensor) -> None:
-    """Draws how often each digit was read as each other; the mistakes are coloured, the right answers only counted."""
+def plot_confusion(path: Path, labels: Tensor, predictions: Tensor, classes: Sequence[str] = "0123456789") -> None:
+    """Draws how often each class was read as each other; the mistakes are coloured, the right answers only counted."""
     counts = torch.bincount(labels * 10 + predictions, minlength=100).view(10, 10)
     mistakes = counts.clone().fill_diagonal_(0)
     figure = Figure(figsize=(5.6, 5.7), layout="constrained")
     axes = figure.subplots()
     shades = mistakes.float().where(mistakes > 0, torch.nan)  # what never happened stays white
     axes.imshow(shades.numpy(), cmap="Reds", vmin=0, vmax=max(1, 1.5 * mistakes.max().item()))
-    for truth in range(10):
-        for read in range(10):
-            if counts[truth, read]:
-                color = "dimgray" if truth == read else "black"
-                axes.text(read, truth, f"{counts[truth, read]}", ha="center", va="center", color=color, fontsize=9)
-    axes.set(title=f"Mistakes: {mistakes.sum()} of {len(labels):,} digits", xlabel="read as", ylabel="digit")
-    axes.set(xticks=range(10), yticks=range(10))
+    for truth, read in counts.nonzero().tolist():
+        color = "dimgray" if truth == read else "black"
+        axes.text(read, truth, f"{counts[truth, read]}", ha="center", va="center", color=color, fontsize=9)
+    axes.set(title=f"Mistakes: {mistakes.sum()} of {len(labels):,}", xlabel="read as", ylabel="is")
+    axes.set_xticks(range(10), classes, **({"rotation": 45, "ha": "right"} if len(classes[0]) > 1 else {}))
+    axes.set_yticks(range(10), classes)
     with write_whole(path) as part:
         figure.savefig(part, dpi=150)
 

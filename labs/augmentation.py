@@ -27,6 +27,7 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_tensor
 
 from carvana import open_photograph
+from labs.cifar_pictures import mirror
 from report.benchmark import machine
 from train_lenet import random_affine
 from training import write_whole
@@ -40,8 +41,7 @@ Batch = Callable[[Tensor, torch.Generator], Tensor]
 
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirrors each of `images` [B, C, H, W] or not."""
-    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
-    return torch.where(mirrored, images.flip(3), images)
+    return mirror(images, torch.rand(len(images), generator=generator) < 0.5)
 
 
 def crop(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -133,6 +133,8 @@ def main() -> None:
                 part.write_text(json.dumps({**results, "machine": machine()}, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def train(run: Run, images: Tensor, labels: Tensor, device: torch.device) -> Non
         if pictures.shape[-1] != whole:
             pictures = shrink(images, whole)
         batches = epoch_batches(len(training), batch_size, epoch_generator(seed, epoch), rank, ranks)
-        if run.writer is not None and epoch == 1:
+        if run.writer is not None and epoch == 1 and not run.steps_done:
             shown, _ = next(samples())
             run.writer.add_image("pictures", make_grid(shown, normalize=True, value_range=(-1, 1)))
             with warnings.catch_warnings():
@@ -150,6 +150,11 @@ def read_data(run: Run, data: Path, rank: int) -> tuple[Tensor, Tensor]:
     had, settings["pictures"] = settings["pictures"], fingerprint(pictures)
     if had not in (None, settings["pictures"]):
         raise ValueError(f"{data} holds {settings['pictures']}, but the run was begun with {had}")
+    if dist.is_initialized():
+        all_have = [None] * dist.get_world_size()
+        dist.all_gather_object(all_have, settings["pictures"])
+        if len(set(all_have)) > 1:
+            raise ValueError(f"the pictures in {data} are not the same for all processes: {', '.join(all_have)}")
     training, kept_back = split(len(images), settings["val_percent"], settings["seed"])
     largest_batch = max(batch_size for _, _, batch_size in stages)
     if largest_batch > len(training):

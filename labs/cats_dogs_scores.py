@@ -1,7 +1,6 @@
 """What a trained network says of pictures: its file, its answers, and the comparison of the lab's networks."""
 
 import json
-import pickle
 import sys
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def load_network(path: Path, device: torch.device) -> tuple[nn.Module, int]:
         return network.to(device, memory_format=torch.channels_last).eval(), int(held["size"])
     except FileNotFoundError:
         raise ValueError(f"there are no weights {path}: give --model FILE, the cats_dogs.pth of a run") from None
-    except (OSError, RuntimeError, pickle.UnpicklingError, AttributeError, TypeError, EOFError, ValueError, KeyError):
+    except Exception:  # torch.load raises almost anything for another file
         raise ValueError(f"{path} does not hold this lab's weights: give a run's cats_dogs.pth") from None
 
 
@@ -88,6 +87,7 @@ def compare(script: str, runs: list[Path], data: Path, device: torch.device) -> 
         right, count = count_right(network, size, data)
         results[name] = {
             **settings,
+            **checkpoint["environment"],
             "parameters": count_parameters(network),
             "epochs": len(history),
             "seconds": sum(row["seconds"] for row in history),

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labs.cifar_networks import FastCNN, load_network, training_operations
-from labs.cifar_pictures import Pictures, TimedBatches, load_cifar, plot_confusion, plot_mistakes
+from labs.cifar_pictures import Pictures, TimedBatches, checksum, load_cifar, plot_mistakes
 from labs.cifar_recipes import (
     BIAS_EPOCHS,
     LOOKAHEAD_PICTURES,
@@ -44,13 +44,13 @@ from labs.cifar_recipes import (
 from lenet import count_parameters
 from report.benchmark import machine
 from report.experiments import read_table
-from train_lenet import Batches, evaluate, train_epoch
+from train_lenet import Batches, evaluate, plot_confusion, train_epoch
 from training import Run, add_run_arguments, epoch_generator, pick_device, save_weights, write_rows, write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "report" / "results" / "labs"
 SCRIPT = "labs/cifar10.py"
-DEFAULTS = {"recipe": "fast", "without": "nothing", "seed": 0, "validate": False, "quick": False}
+DEFAULTS = {"recipe": "fast", "without": "nothing", "seed": 0, "validate": False, "quick": False, "pictures": None}
 QUICK_PICTURES = 120
 
 
@@ -59,6 +59,9 @@ def train(run: Run, training: Pictures, testing: Pictures, device: torch.device)
     seed, recipe = run.settings["seed"], recipe_of(run.settings)
     epochs, batch_size, tricks = recipe["epochs"], recipe["batch_size"], recipe["tricks"]
     test_name = "validation" if run.settings["validate"] else "test"
+    had, run.settings["pictures"] = run.settings["pictures"], checksum(training)
+    if had not in (None, run.settings["pictures"]):
+        sys.exit(f"error: {run.out} was begun with other pictures ({had}): give another --out")
     pictures, labels = (tensor.to(device) for tensor in training)
     test_batches = Batches(testing[0].to(device) / 255, testing[1].to(device), batch_size=500)
 
@@ -164,7 +167,7 @@ def ladder(training: Pictures, device: torch.device) -> None:
         rows = read_table(table)
         if any(row["without"] == without for row in rows):
             continue
-        settings = {"recipe": "ladder", "without": without, "seed": 0, "validate": True, "quick": False}
+        settings = {**DEFAULTS, "recipe": "ladder", "without": without, "validate": True}
         out = ROOT / "runs" / "labs" / "cifar10_ladder" / without.replace(" ", "_")
         args = argparse.Namespace(out=out, resume=True, tensorboard=False, **settings)
         with Run(SCRIPT, args, DEFAULTS, device) as run:
@@ -191,7 +194,7 @@ def parse_arguments() -> argparse.Namespace:
     training.add_argument("--validate", action="store_true", default=None, help="test on training pictures kept back")
     training.add_argument("--quick", action="store_true", default=None, help="120 pictures, to see that it runs")
     add_run_arguments(training, "cifar10")
-    training.set_defaults(without=None)
+    training.set_defaults(without=None, pictures=None)
     parsers["evaluate"].add_argument(
         "weights", type=Path, metavar="RUN_OR_WEIGHTS", help="a run's folder or cifar10.pth"
     )
@@ -228,7 +231,9 @@ def main() -> None:
         if run.settings["validate"]:
             training, testing = keep_back(training)
         else:
-            *testing, _ = load_cifar(args.data, "test", count)
+            *testing, tested = load_cifar(args.data, "test", count)
+            if tested != classes:
+                raise ValueError(f"the classes in {args.data / 'train'} and {args.data / 'test'} are not the same")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

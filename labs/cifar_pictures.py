@@ -4,6 +4,7 @@ pictures, labels, classes = load_cifar(Path("data/cifar10"), "train")    # bytes
 """
 
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def load_cifar(data: Path, part: str, count: int | None = None) -> tuple[Tensor,
         pictures, labels, classes = load_folders(data / part, count)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     return pictures[order].permute(0, 3, 1, 2).contiguous(), labels[order], classes
+
+
+def checksum(pictures: Pictures) -> str:
+    """What tells one set of pictures from another: their number, and a checksum of them and their labels."""
+    pixels, labels = pictures
+    return f"{len(labels)} with checksum {zlib.crc32(labels.numpy(), zlib.crc32(pixels.numpy())):08x}"
 
 
 def load_folders(folder: Path, count: int | None) -> tuple[Tensor, Tensor, list[str]]:
@@ -106,23 +113,6 @@ class TimedBatches(Batches):
             if batch is None:
                 return
             yield batch
-
-
-def plot_confusion(path: Path, labels: Tensor, predictions: Tensor, classes: list[str]) -> None:
-    """Draws how often each class was taken for each other; mistakes are coloured, right answers only counted."""
-    counts = torch.bincount(labels * 10 + predictions, minlength=100).view(10, 10)
-    mistakes = counts.clone().fill_diagonal_(0)
-    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(mistakes.numpy(), cmap="Reds", vmin=0, vmax=max(1, 1.5 * mistakes.max().item()))
-    for truth, taken in counts.nonzero().tolist():
-        color = "dimgray" if truth == taken else "black"
-        axes.text(taken, truth, f"{counts[truth, taken]}", ha="center", va="center", color=color, fontsize=9)
-    axes.set(title=f"Mistakes: {mistakes.sum()} of {len(labels):,} pictures", xlabel="taken for", ylabel="is")
-    axes.set_xticks(range(10), classes, rotation=45, ha="right")
-    axes.set_yticks(range(10), classes)
-    with write_whole(path) as part:
-        figure.savefig(part, dpi=150)
 
 
 def plot_mistakes(path: Path, pictures: Tensor, labels: Tensor, scores: Tensor, classes: list[str]) -> None:

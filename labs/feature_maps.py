@@ -14,16 +14,16 @@ its maps, how many pixels of the picture lie between two units, and how many row
 the formula (beyond the edges too) and by its gradient. DIR gets these lines as fields.csv, and
 
     layers.png     the mean of every layer's maps, as the seed draws them
-    LAYER.png      every map of one layer (--layer; else the first)
+    LAYER.png      every map of one layer (--layer; else the first), a hundred a sheet: the next are LAYER-2.png
     kernels.png    the kernels of the first layer
     levels.png     low, middle and high: a few maps of an early, a middle and a late layer, and what one unit sees
 
-A sheet has a hundred pictures at most, the first ones.
+The maps' size is by the formula too, and as they are.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from infer_unet import network_size
 from labs import cats_dogs_scores
 from labs.cats_dogs_pictures import normalize, open_picture
 from labs.cifar_networks import load_network
-from labs.receptive_field import field_by_gradient, receptive_field
+from labs.receptive_field import field_by_gradient, output_rows, receptive_field
 from lenet import LeNet5, LeNet5Original
 from training import Row, write_rows, write_whole
 from unet import load_unet
@@ -75,6 +75,8 @@ def fields(network: nn.Module, picture: Tensor, outputs: dict[str, Tensor]) -> l
         found = field_by_gradient(network, name, picture, row)
         if found != (max(0, first), min(picture.shape[2] - 1, last)):
             raise ValueError(f"{name}: the formula says rows {first} to {last}, the gradient {found[0]} to {found[1]}")
+        if output_rows(network, name, picture.shape[2]) != maps.shape[1]:
+            raise ValueError(f"{name} has {maps.shape[1]} rows, not as many as the formula says")
         shape = "x".join(map(str, maps.shape))
         seen = {"by_formula": last - first + 1, "by_gradient": found[1] - found[0] + 1}
         rows.append({"layer": name, "maps": shape, "step": f"{step:g}", **seen})
@@ -88,16 +90,22 @@ def show(axes: Axes, picture: Tensor, title: str = "", cmap: str = "gray") -> No
     axes.set_title(title, fontsize=8)
 
 
-def draw_sheet(path: Path, heading: str, pictures: Sequence[Tensor], titles: Iterable[str] | None = None) -> None:
-    """One picture [h, w] or [3, h, w] beside the other, with their titles or numbers."""
-    titles = titles or map(str, range(SHEET))
-    shown = min(SHEET, len(pictures))
-    columns = min(10, max(4, round(shown**0.5)))
-    rows = -(-shown // columns)
+def draw_sheets(path: Path, heading: str, pictures: Sequence[Tensor], titles: Sequence[str] | None = None) -> None:
+    """Pictures [h, w] or [3, h, w] with their titles or numbers; those after the first hundred on other sheets."""
+    titles = titles or [str(number) for number in range(len(pictures))]
+    for sheet, start in enumerate(range(0, len(pictures), SHEET), start=1):
+        part = slice(start, start + SHEET)
+        name, more = (path, "") if sheet == 1 else (path.with_stem(f"{path.stem}-{sheet}"), f", sheet {sheet}")
+        draw_sheet(name, heading + more, pictures[part], titles[part])
+
+
+def draw_sheet(path: Path, heading: str, pictures: Sequence[Tensor], titles: Sequence[str]) -> None:
+    columns = min(10, max(4, round(len(pictures) ** 0.5)))
+    rows = -(-len(pictures) // columns)
     height, width = pictures[0].shape[-2:]
     tall = rows * (1.5 * height / width + 0.3) + 0.5
     figure = Figure(figsize=(1.5 * columns, tall))  # no layout engine: with a hundred pictures it takes seconds
-    figure.suptitle(heading if shown == len(pictures) else f"{heading}: the first {shown} of {len(pictures)}")
+    figure.suptitle(heading)
     places = {"left": 0.01, "right": 0.99, "bottom": 0.1 / tall, "top": 1 - 0.6 / tall, "wspace": 0.05}
     for axes in figure.subplots(rows, columns, squeeze=False, gridspec_kw=places).flat:
         axes.axis("off")
@@ -197,12 +205,12 @@ def main() -> None:
             raise ValueError(f"{args.network} has no layer {layer} with maps: choose of {', '.join(outputs)}")
         args.out.mkdir(parents=True, exist_ok=True)
         means = [maps.mean(dim=0) for maps in outputs.values()]
-        draw_sheet(args.out / "layers.png", "The mean of each layer's maps", means, outputs)
-        draw_sheet(args.out / f"{layer}.png", f"The maps of {layer}", outputs[layer])
-        kernels = next(weight for weight in network.state_dict().values() if weight.dim() > 2)
-        if kernels.dim() == 4 and kernels.shape[1] != 3:
+        draw_sheets(args.out / "layers.png", "The mean of each layer's maps", means, list(outputs))
+        draw_sheets(args.out / f"{layer}.png", f"The maps of {layer}", outputs[layer])
+        kernels = next(weight for weight in network.state_dict().values() if weight.dim() == 4)
+        if kernels.shape[1] != 3:
             kernels = kernels.mean(dim=1)
-        draw_sheet(args.out / "kernels.png", "The kernels of the first layer", kernels)
+        draw_sheets(args.out / "kernels.png", "The kernels of the first layer", kernels)
         draw_levels(args.out / "levels.png", network, picture, outputs)
         rows = fields(network, picture, outputs)
         write_rows(args.out / "fields.csv", rows)
@@ -211,6 +219,8 @@ def main() -> None:
             print(f"{row['layer']:30} {row['maps']:>12} {row['step']:>6} {row['by_formula']:6} {row['by_gradient']:16}")
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How much of a picture a unit of a network sees: by the formula, and by the gradient (seed 001).
 
+output_rows(network, "C3", 28)                 the rows that C3's maps have where the picture has 28, by the formula
 receptive_field(network, "C3", (4, 4))         the rows from which C3 makes its row 4, by kernels and strides
 field_by_gradient(network, "C3", picture, 4)   the rows that move it, found by asking the network
 """
@@ -45,6 +46,29 @@ def seen_by(layer: nn.Module, rows: Rows) -> Rows:
     if isinstance(layer, nn.ConvTranspose2d):
         return -((kernel - 1 - first - padding) // stride), (last + padding) // stride
     return stride * first - padding, stride * last - padding + kernel - 1
+
+
+def made_by(layer: nn.Module, rows: int) -> int:
+    """How many rows a layer makes of so many: one for each place where its kernel fits between the paddings."""
+    kernel, stride, padding = reach(layer)
+    if isinstance(layer, nn.ConvTranspose2d):
+        return stride * (rows - 1) - 2 * padding + kernel
+    return (rows + 2 * padding - kernel) // stride + 1
+
+
+def output_rows(network: nn.Module, layer: str, rows: int) -> int:
+    """How many rows the maps of `layer` have, where the picture has so many."""
+    made = {}
+    for node in Layers().trace(network).nodes:
+        own = [made[source] for source in node.all_input_nodes if source in made]
+        made[node] = own[0] if own else rows  # where maps are joined, the first ones have the size of the result
+        if node.op == "call_module":
+            made[node] = made_by(network.get_submodule(node.target), made[node])
+        elif node.target is F.pad:
+            made[node] += 2 * node.args[1][2]
+        if node.op == "call_module" and node.target == layer:
+            found = made[node]
+    return found
 
 
 def receptive_field(network: nn.Module, layer: str, rows: Rows) -> Rows:

@@ -133,7 +133,7 @@ def plain(num_classes: int = 1000) -> nn.Sequential:
     """Simple convolutions, such as the seed began with: no shortcut, no BatchNorm, and pooling halves the maps."""
     channels, layers = 3, []
     for width in (32, 64, 128, 256, 256):
-        layers += [nn.Conv2d(channels, width, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(channels, width, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
         channels = width
     # 7x7 is what five halvings leave of 224: then this pooling changes nothing, and other sizes fit as well.
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(channels * 49, num_classes))

@@ -31,10 +31,10 @@ RARE = range(1, 10, 2)  # the classes of which a tenth is left
 Scores = Callable[[Tensor], Tensor]  # pictures [B, 3, H, W] in [0, 1] -> scores [B, classes]
 
 
-def pets(data: Path, device: torch.device) -> tuple[Scores, Tensor, Tensor]:
+def pets(data: Path, quick: bool, device: torch.device) -> tuple[Scores, Tensor, Tensor]:
     """The shipped network, and the pictures in `data` as bytes, with their labels."""
     network, size = load_network(cats_dogs.WEIGHTS, device)
-    pictures, labels, _ = load_pictures(find_pictures(data), size)
+    pictures, labels, _ = load_pictures(find_pictures(data)[:: 25 if quick else 1], size)
     return lambda x: network(2 * x - 1), pictures, labels
 
 
@@ -56,7 +56,7 @@ def attack(args: argparse.Namespace, device: torch.device) -> list[Row]:
         raise ValueError("the weights for CIFAR-10 are too large for the repository: give a run's folder as --cifar")
     pictures, labels, _ = load_cifar(args.cifar_data, "test", cifar10.QUICK_PICTURES if args.quick else None)
     networks = {"cifar10": (cifar_networks.load_network(args.cifar / "cifar10.pth").to(device), pictures, labels)}
-    networks["cats_dogs"] = pets(args.data, device)
+    networks["cats_dogs"] = pets(args.data, args.quick, device)
     rows = []
     for step in STEPS:
         row: Row = {"step": step}
@@ -88,7 +88,7 @@ def of_picture(change: Callable[[Tensor], Tensor]) -> Callable[[Scores, Tensor, 
 
 def change_pictures(args: argparse.Namespace, device: torch.device) -> list[Row]:
     """Nobody has marked where the animals are; more often than not it is the middle, with their surroundings around."""
-    scores, pictures, labels = pets(args.data, device)
+    scores, pictures, labels = pets(args.data, args.quick, device)
     rows = []
     for name, change in CHANGES.items():
         rows.append({"change": name, "accuracy": share_right(scores, pictures, labels, device, of_picture(change))})
@@ -113,11 +113,15 @@ def imbalance(args: argparse.Namespace, device: torch.device) -> list[Row]:
     rows: list[Row] = [{"class": name, "rare": label in RARE} for label, name in enumerate(classes)]
     trainings = {"balanced": training, "thinned": thinned(training)}
     for name, own in trainings.items():
-        settings: Row = {"recipe": "ladder", "without": "nothing", "seed": 0, "validate": True, "quick": args.quick}
+        settings: Row = {**cifar10.DEFAULTS, "recipe": "ladder", "validate": True, "quick": args.quick}
         out = cats_dogs.ROOT / "runs" / "labs" / f"weaknesses-{name}{'-quick' * args.quick}"
         run_arguments = argparse.Namespace(out=out, resume=True, tensorboard=False, **settings)
         with Run("labs/weaknesses.py", run_arguments, settings, device) as run:
-            network = cifar10.train(run, own, (pictures, labels), device)
+            try:
+                network = cifar10.train(run, own, (pictures, labels), device)
+            except KeyboardInterrupt:
+                print("\nStopped. The same command goes on.", file=sys.stderr)
+                sys.exit(130)
         found = cifar_recipes.score(network, pictures)["plain"].argmax(dim=1)
         for label, row in enumerate(rows):
             own = found[labels == label]
@@ -139,7 +143,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path("data/cats_dogs/val"), metavar="DIR", help="(default: %(default)s)"
     )
-    parser.add_argument("--quick", action="store_true", help="120 pictures of CIFAR-10, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="few pictures, to see that it runs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     args = parser.parse_args()
     try:

@@ -1,8 +1,9 @@
 """The report's experiments with LeNet-5; `python -m report.experiments NAME` runs them (see there).
 
 Each is a generator of trainings: what tells one from the others, and a function that makes it and returns its results.
-What was expected of it was written down before it ran (of `robustness`, when most of it had), and is left as it was. LeNet-5 trains on 55,000 of MNIST's
-training digits; settings are chosen by the accuracy on the 5,000 others, and the test digits only report.
+What was expected of it was written down before it ran (of `robustness`, when most of it had), and is left as it was.
+LeNet-5 trains on 55,000 of MNIST's training digits; settings are chosen by the accuracy on the 5,000 others, and the
+test digits only report.
 """
 
 import argparse

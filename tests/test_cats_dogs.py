@@ -390,7 +390,9 @@ def test_missing_weights_are_refused(data, tmp_path):
     assert re.fullmatch("error: there are no weights [^\n]+", status)
 
 
-@pytest.mark.parametrize("held", [b"hello", "model.pth", "labs/weights/digit_strips.pth", "labs/resnet.py"])
+@pytest.mark.parametrize(
+    "held", [b"hello", b"the weights", "model.pth", "labs/weights/digit_strips.pth", "labs/resnet.py"]
+)
 def test_a_file_of_anything_else_is_refused_as_weights(tmp_path, held):
     path = tmp_path / "a.pth"
     path.write_bytes(held if isinstance(held, bytes) else (ROOT / held).read_bytes())
@@ -425,7 +427,7 @@ def test_the_comparison_keeps_each_runs_result_and_its_curves_once(whole, data, 
         status, printed, _ = command("compare", whole[0], "--data", data)
         assert status is None
     (result,) = json.loads((kept / "results" / "cats_dogs.json").read_text()).values()
-    assert result["accuracy"] == result["right"] / 40 and result["network"] == "small"
+    assert result["accuracy"] == result["right"] / 40 and result["network"] == "small" and result["device"] == "cpu"
     assert printed == f"small_ours: {result['accuracy']:.2%} ({result['right']}/40), 2 epochs\n"
     rows = rows_of(kept / "results" / "cats_dogs_history.csv")
     assert [(row["run"], row["epoch"]) for row in rows] == [("small_ours", "1"), ("small_ours", "2")]

@@ -7,6 +7,7 @@ import csv
 import json
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -62,7 +63,8 @@ def command(folder):
         status = None
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
             patch.setitem(cifar_recipes.RECIPES["fast"], "widths", NARROW)
-            patch.setattr(sys, "argv", ["cifar10.py", *map(str, arguments), "--device", "cpu", "--data", str(folder)])
+            given = ["--device", "cpu", "--data", str(folder), *map(str, arguments[1:])]
+            patch.setattr(sys, "argv", ["cifar10.py", arguments[0], *given])
             try:
                 cifar10.main()
             except SystemExit as stop:
@@ -200,6 +202,12 @@ def test_an_epochs_variation_depends_on_seed_and_epoch_alone():
 
 
 # The networks
+
+
+def test_operations_are_counted_where_the_network_is():
+    with torch.device("meta"):
+        network = Standardized(CifarCNN())
+    assert training_operations(network) == training_operations(Standardized(CifarCNN()))
 
 
 def test_the_seeds_network_has_its_parameters_megabytes_and_shapes():
@@ -343,7 +351,10 @@ def test_a_run_leaves_its_files_and_prints_what_its_copies_add(finished):
     assert result["colours"]["mean"] == pytest.approx([90 / 255] * 3)
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(finished, command, tmp_path, monkeypatch):
+@pytest.fixture
+def stopped(command, tmp_path, monkeypatch) -> Path:
+    """The folder of a run that was stopped in its second epoch."""
+
     def stop_in_the_second_epoch(*arguments):
         if arguments[-1] == 2:
             raise KeyboardInterrupt
@@ -353,8 +364,12 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(finished, command, tmp_p
     with monkeypatch.context() as context:
         context.setattr(cifar10, "train_epoch", stop_in_the_second_epoch)
         assert command("train", "--quick", "--out", tmp_path / "run")[0] == 130
-    assert command("train", "--out", tmp_path / "run", "--resume")[0] is None
-    whole, resumed = (load_network(path / "cifar10.pth").state_dict() for path in (finished[0], tmp_path / "run"))
+    return tmp_path / "run"
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_bits(finished, stopped, command):
+    assert command("train", "--out", stopped, "--resume")[0] is None
+    whole, resumed = (load_network(path / "cifar10.pth").state_dict() for path in (finished[0], stopped))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
@@ -371,6 +386,20 @@ def test_weights_alone_are_evaluated_as_at_the_end_of_their_run_and_into_runs(fi
     monkeypatch.chdir(tmp_path)
     assert command("evaluate", weights)[1] == finished[1].splitlines()[-1] + "\n"
     assert {path.name for path in Path("runs/mine-evaluated").iterdir()} == {"confusion.png", "mistakes.png"}
+
+
+def test_a_run_goes_on_only_with_the_pictures_that_it_began_with(stopped, command, folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "data")
+    Image.new("RGB", (32, 32)).save(other / "train" / "ship" / "0000.png")
+    status, _ = command("train", "--out", stopped, "--resume", "--data", other)
+    assert status.startswith(f"error: {stopped} was begun with other pictures (120 with checksum ")
+
+
+def test_training_and_test_pictures_must_have_the_same_classes(command, folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "data")
+    (other / "test" / "ship").rename(other / "test" / "boat")
+    status, _ = command("train", "--quick", "--out", tmp_path / "run", "--data", other)
+    assert status == f"error: the classes in {other / 'train'} and {other / 'test'} are not the same"
 
 
 def test_the_fast_recipe_learns(finished):
@@ -421,6 +450,7 @@ def test_the_ladder_keeps_a_row_a_training_and_makes_none_twice(command, tmp_pat
         (("evaluate", "nowhere.pth"), "there are no weights nowhere.pth"),
         (("evaluate", ROOT / "labs" / "weights" / "digit_strips.pth"), ".*does not hold this lab's weights"),
         (("evaluate", ROOT / "labs" / "cifar10.py"), ".*does not hold this lab's weights"),
+        (("evaluate", ROOT / "LICENSE"), ".*does not hold this lab's weights"),
         (("evaluate", ROOT / "labs"), "there are no weights .*cifar10.pth: give the folder of a finished run"),
     ],
 )

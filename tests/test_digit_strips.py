@@ -292,7 +292,7 @@ def test_missing_weights_are_refused(command, tmp_path):
     assert re.fullmatch("error: there are no weights [^\n]+", status)
 
 
-@pytest.mark.parametrize("held", [b"hello", b"", "model.pth", "labs/digit_strips.py"])
+@pytest.mark.parametrize("held", [b"hello", b"the weights", b"", "model.pth", "labs/digit_strips.py"])
 def test_a_file_of_anything_else_is_refused_as_weights(command, tmp_path, held):
     path = tmp_path / "a.pth"
     path.write_bytes(held if isinstance(held, bytes) else (ROOT / held).read_bytes())

@@ -11,9 +11,9 @@ from torch import nn
 
 import labs.feature_maps as lab
 from labs.cats_dogs_scores import save_network
-from labs.cifar_networks import CifarCNN, Standardized
-from labs.receptive_field import field_by_gradient, receptive_field
-from labs.resnet import resnet18, small
+from labs.cifar_networks import CifarCNN, FastCNN, Standardized
+from labs.receptive_field import field_by_gradient, output_rows, receptive_field
+from labs.resnet import plain, resnet18, small
 from lenet import LeNet5, LeNet5Original
 from training import save_weights
 from unet import UNet
@@ -23,6 +23,8 @@ NETWORKS = {
     "LeNet-5 of 1998": (LeNet5Original, (1, 28, 28)),
     "U-Net": (lambda: UNet(3, 1, base_channels=2), (3, 96, 112)),
     "CifarCNN": (CifarCNN, (3, 32, 32)),
+    "FastCNN": (lambda: FastCNN((8, 8, 8)), (3, 32, 32)),
+    "plain": (partial(plain, 2), (3, 224, 224)),
     "ResNet-18": (partial(resnet18, 2), (3, 96, 96)),
 }
 
@@ -42,6 +44,13 @@ def test_the_formula_says_of_every_layer_what_the_gradient_says(name):
         assert field_by_gradient(network, layer, picture, row) == (max(0, first), min(picture.shape[2] - 1, last)), (
             layer
         )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_has_as_many_rows_as_the_formula_says(name):
+    network, picture = make(name)
+    for layer, maps in lab.layer_outputs(network, picture).items():
+        assert output_rows(network, layer, picture.shape[2]) == maps.shape[1], layer
 
 
 @pytest.mark.parametrize(
@@ -98,12 +107,13 @@ def test_a_formula_that_the_gradient_contradicts_is_an_error(monkeypatch):
         lab.fields(network, picture, lab.layer_outputs(network, picture))
 
 
-def test_a_sheet_shows_a_hundred_pictures_at_most(tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(lab, "save", lambda figure, path: figures.append(figure))
-    lab.draw_sheet(tmp_path / "a.png", "Maps", torch.rand(130, 4, 4))
-    assert sum(bool(axes.images) for axes in figures[0].axes) == 100
-    assert "the first 100 of 130" in figures[0].get_suptitle()
+def test_after_a_hundred_pictures_a_new_sheet_begins(tmp_path, monkeypatch):
+    sheets = {}
+    monkeypatch.setattr(lab, "save", lambda figure, path: sheets.update({path.name: figure}))
+    lab.draw_sheets(tmp_path / "C3.png", "Maps", torch.rand(130, 4, 4))
+    shown = {name: [axes.get_title() for axes in sheet.axes if axes.images] for name, sheet in sheets.items()}
+    assert shown == {"C3.png": list(map(str, range(100))), "C3-2.png": list(map(str, range(100, 130)))}
+    assert sheets["C3-2.png"].get_suptitle() == "Maps, sheet 2"
 
 
 def test_the_weights_of_a_run_on_cats_and_dogs_are_read(tmp_path, monkeypatch, capsys):
@@ -115,8 +125,11 @@ def test_the_weights_of_a_run_on_cats_and_dogs_are_read(tmp_path, monkeypatch, c
 def test_the_weights_of_a_run_on_cifar_are_read(tmp_path, monkeypatch, capsys):
     save_weights(tmp_path / "cifar10.pth", Standardized(CifarCNN()))
     Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / "grey.png")
+    first = {}
+    monkeypatch.setattr(lab, "draw_sheets", lambda path, _, pictures, *__: first.update({path.name: pictures[0]}))
     run(monkeypatch, "cifar", tmp_path / "grey.png", "--out", tmp_path, "--model", tmp_path / "cifar10.pth")
     assert "network.conv_layer.0" in capsys.readouterr().out
+    assert first["kernels.png"].shape == (3, 3, 3)  # three colours
 
 
 @pytest.mark.parametrize(

@@ -480,7 +480,7 @@ def drawn(monkeypatch, function: Callable, *arguments: object) -> list[str]:
 def test_the_confusion_matrix_counts_digits_by_row_and_readings_by_column(tmp_path, monkeypatch):
     labels, predictions = torch.tensor([4, 4, 4, 9]), torch.tensor([9, 9, 4, 9])
     texts = drawn(monkeypatch, train_lenet.plot_confusion, tmp_path / "a.png", labels, predictions)
-    assert texts == ["", "Mistakes: 2 of 4 digits", "1", "2", "1"]
+    assert texts == ["", "Mistakes: 2 of 4", "1", "2", "1"]
 
 
 def test_the_mistakes_are_the_wrong_ones_the_surest_first_with_digit_and_reading(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from test_cats_dogs import make_pictures
 
 import labs.weaknesses as lab
 from labs.cifar_networks import CifarCNN, Standardized
@@ -58,6 +59,38 @@ def test_every_class_is_counted_after_both_trainings(tmp_path, monkeypatch, caps
     assert all("balanced" in line and "thinned" in line for line in lines)
 
 
+def save_two_networks(folder, monkeypatch):
+    save_weights(folder / "cifar10.pth", Standardized(CifarCNN()))
+    monkeypatch.setattr(lab.cats_dogs, "WEIGHTS", folder / "cats_dogs.pth")
+    lab.cats_dogs.save_network(folder / "cats_dogs.pth", lab.cats_dogs.NETWORKS["small"](2), "small", 32)
+
+
+@pytest.mark.parametrize(("what", "lines"), [("attack", len(lab.STEPS)), ("pictures", len(lab.CHANGES))])
+def test_a_line_for_each_step_and_each_change(tmp_path, monkeypatch, capsys, what, lines):
+    save_two_networks(tmp_path, monkeypatch)
+    make_pictures(tmp_path / "pets", 30)
+    data = (torch.randint(256, (20, 3, 32, 32)).byte(), torch.arange(10).repeat(2), list("abcdefghij"))
+    monkeypatch.setattr(lab, "load_cifar", lambda *_: data)
+    words = [what, "--quick", "--cifar", tmp_path, "--data", tmp_path / "pets", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["weaknesses", *map(str, words)])
+    lab.main()
+    assert len(capsys.readouterr().out.splitlines()) == lines
+
+
+def test_stopping_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    data = (torch.randint(256, (200, 3, 32, 32)).byte(), torch.arange(10).repeat(20), list("abcdefghij"))
+    monkeypatch.setattr(lab, "load_cifar", lambda *_: data)
+    monkeypatch.setattr(lab.cats_dogs, "ROOT", tmp_path)
+    monkeypatch.setattr(lab.cifar10, "train", stop)
+    monkeypatch.setattr(sys, "argv", ["weaknesses", "imbalance", "--quick"])
+    with pytest.raises(SystemExit) as stopped:
+        lab.main()
+    assert stopped.value.code == 130 and capsys.readouterr().err == "\nStopped. The same command goes on.\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -68,9 +101,7 @@ def test_every_class_is_counted_after_both_trainings(tmp_path, monkeypatch, caps
     ],
 )
 def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, arguments, message):
-    save_weights(tmp_path / "cifar10.pth", Standardized(CifarCNN()))
-    monkeypatch.setattr(lab.cats_dogs, "WEIGHTS", tmp_path / "cats_dogs.pth")
-    lab.cats_dogs.save_network(tmp_path / "cats_dogs.pth", lab.cats_dogs.NETWORKS["small"](2), "small", 32)
+    save_two_networks(tmp_path, monkeypatch)
     given = [str(tmp_path) if word == "RUN" else word for word in arguments]
     monkeypatch.setattr(sys, "argv", ["weaknesses", *given, "--data", "nowhere", "--cifar-data", "nowhere"])
     with pytest.raises(SystemExit) as stop:
