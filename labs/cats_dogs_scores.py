@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from statistics import mean
 
 import torch
 from matplotlib.figure import Figure
@@ -109,21 +110,36 @@ def compare(script: str, runs: list[Path], data: Path, device: torch.device) -> 
     plot_comparison(read_table(curves))
 
 
+def smooth(values: list[float]) -> list[float]:
+    """The means of so many values each that some sixty are left."""
+    together = max(1, len(values) // 60)
+    return [mean(values[i : i + together]) for i in range(0, len(values), together)]
+
+
 def plot_comparison(rows: list[dict[str, str]]) -> None:
-    """Draws the error on the pictures kept back, and the losses of training (dashed) and of those, over the epochs."""
+    """Draws the error on the pictures kept back, and the losses of training (dashed) and of those, over the epochs.
+
+    Of a long training a point is the mean of some epochs.
+    """
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name in dict.fromkeys(row["run"] for row in rows if row["validation_accuracy"]):
         own = [row for row in rows if row["run"] == name]
-        epochs = [int(row["epoch"]) for row in own]
-        (line,) = left.plot(epochs, [100 - 100 * float(row["validation_accuracy"]) for row in own], label=name)
-        right.plot(epochs, [float(row["validation_loss"]) for row in own], color=line.get_color())
-        right.plot(epochs, [float(row["train_loss"]) for row in own], color=line.get_color(), linestyle="dashed")
+        network, recipe = name.split("_")
+        label = f"{network}, {'our way' if recipe == 'ours' else 'as in the seed'}"
+        epochs, errors, kept_back, training = (
+            smooth([float(row[column]) for row in own])
+            for column in ("epoch", "validation_accuracy", "validation_loss", "train_loss")
+        )
+        (line,) = left.plot(epochs, [100 - 100 * accuracy for accuracy in errors], label=label)
+        right.plot(epochs, kept_back, color=line.get_color())
+        right.plot(epochs, training, color=line.get_color(), linestyle="dashed")
     left.set(title="Error on the pictures kept back, %")
     left.legend(frameon=False)
-    right.set(title="Loss on them, and (dashed) in training", ylim=(0, 1))
+    right.set(title="Loss on them, and (dashed) in training")
     for axes in (left, right):
         axes.set(xlabel="epoch", xscale="log")
+        axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
     FIGURE.parent.mkdir(parents=True, exist_ok=True)

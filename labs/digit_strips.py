@@ -170,7 +170,8 @@ def plot_strips(path: Path, strips: Tensor, labels: Tensor, read: Tensor, shown:
     figure.get_layout_engine().set(wspace=0.08)
     grid = figure.subplots(shown, 3)
     for axes in grid.flat:
-        axes.axis("off")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_color("0.8")
     for column, indices in enumerate(columns):
         for axes, index in zip(grid[:, column], indices.tolist(), strict=False):
             axes.imshow(strips[index].numpy(), cmap="gray_r")
