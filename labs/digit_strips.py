@@ -167,7 +167,6 @@ def plot_strips(path: Path, strips: Tensor, labels: Tensor, read: Tensor, shown:
     wrong = (read != labels).any(dim=1)
     columns = [torch.nonzero(~wrong)[:shown, 0], *torch.nonzero(wrong)[: 2 * shown, 0].split(shown)]
     figure = Figure(figsize=(10, 0.93 * shown + 0.2), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.08)
     grid = figure.subplots(shown, 3)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
