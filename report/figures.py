@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
@@ -27,6 +28,7 @@ from torchvision.transforms.functional import to_tensor
 from carvana import open_photograph
 from infer_unet import overlay, predict_mask
 from lenet import LeNet5, LeNet5Original
+from report.unet_experiments import mask_at
 from train_lenet import load_mnist
 from training import write_whole
 from unet import load_unet
@@ -143,6 +145,25 @@ def draw_mask(figure: Figure) -> None:
     for axes, title, picture in zip(figure.subplots(1, 2), ("Input image", "Mask"), (image, mask == 0), strict=True):
         axes.imshow(picture, cmap="gray")
         axes.set(title=title, xticks=[], yticks=[])
+
+
+def draw_unet_place(figure: Figure) -> None:
+    """The drawn car's outlines, at roof and wheels, in three masks that differ in where the scores were laid."""
+    figure.set_size_inches(10, 2.3)
+    image, model = open_photograph(ROOT / "car.jpg"), load_unet(ROOT / "model.pth", torch.device("cpu"))
+    masks = [mask_at(model, image, place) for place in ("padded", "centred", "stretched")]
+    rows, columns = np.nonzero(masks[0])
+    middle = (columns.min() + columns.max()) // 2
+    colors = ("limegreen", "tab:orange", "tab:red")
+    views = {"roof": (middle, rows.min()), "wheels": (columns.min() + (columns.max() - columns.min()) // 5, rows.max())}
+    for axes, (name, (x, y)) in zip(figure.subplots(1, 2), views.items(), strict=True):
+        axes.imshow(image)
+        for mask, color in zip(masks, colors, strict=True):
+            axes.contour(mask, levels=[0.5], colors=[color], linewidths=1.5)
+        axes.set(title=name, xlim=(x - 130, x + 130), ylim=(y + 45, y - 45), xticks=[], yticks=[])
+    lines = [Line2D([], [], color=color) for color in colors]
+    labels = ("padded", "not padded, placed at the centre", "not padded, stretched")
+    figure.legend(lines, labels, loc="outside upper center", ncols=3, frameon=False)
 
 
 # The experiments
@@ -337,6 +358,26 @@ def draw_width(figure: Figure) -> None:
     axes.legend(frameon=False)
 
 
+def draw_best(figure: Figure) -> None:
+    """The error of each recipe that was tried on all folds, and below them that of the best one on the test digits."""
+    figure.set_size_inches(9, 4.2)
+    axes = figure.subplots()
+    trials, last = experiment("best_trials_means", count=3), experiment("best_means")
+    for looks, label, beside in (("", "one look", -0.1), ("_nine_looks", "nine looks", 0.1)):
+        names = [f"{part}_accuracy{looks}" for part in ("validation", "test")]
+        errors = [100 - 100 * x for x in column(trials, names[0]) + column(last, names[1])]
+        intervals = column(trials, f"{names[0]}_interval") + column(last, f"{names[1]}_interval")
+        y = [place + beside for place in range(len(errors))]
+        axes.errorbar(errors, y, xerr=[100 * x for x in intervals], fmt="o", ms=4, capsize=3, label=label)
+    axes.axhline(len(trials) - 0.5, color="0.8", lw=0.8)
+    axes.set_yticks(range(len(errors)), [*(row["recipe"] for row in trials), "200 epochs, on the test digits"])
+    axes.invert_yaxis()
+    axes.set(xlabel="error", xlim=(0.25, 0.85))
+    axes.xaxis.set_major_formatter("{x:g}%")
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend(frameon=False, loc="upper left")
+
+
 def draw_unet_data(figure: Figure) -> None:
     """Dice against the input's size, the network's width, and the number of cars."""
     figure.set_size_inches(11, 3.6)
@@ -449,13 +490,15 @@ FIGURES: dict[str, Callable[[Figure], None]] = {
     "robustness": draw_robustness,
     "missed": draw_missed,
     "width": draw_width,
+    "best": draw_best,
+    "unet_place": draw_unet_place,
     "unet_data": draw_unet_data,
     "lenet_filters": draw_lenet_filters,
     "unet_filters": draw_unet_filters,
 }
 
 
-PHOTOGRAPHS = ("both", "car_mask")  # as JPEG: a tenth of the PNG's size
+PHOTOGRAPHS = ("both", "car_mask", "unet_place")  # as JPEG: a tenth of the PNG's size
 
 
 def draw(name: str) -> None:

@@ -21,6 +21,8 @@ SOURCES = {  # of each figure a file and a column that it shows
     "robustness": ("experiments/robustness_means.csv", "test_accuracy"),
     "missed": ("experiments/missed_curves.csv", "read"),
     "width": ("experiments/width_means.csv", "test_accuracy"),
+    "best": ("experiments/best_trials_means.csv", "validation_accuracy"),
+    "unet_place": None,
     "unet_data": ("experiments/unet_photographs_means.csv", "dice"),
     "lenet_filters": None,
     "unet_filters": None,
@@ -64,7 +66,7 @@ def test_a_figure_changes_when_its_results_do_and_only_then(results, name):
     assert drawn(name) != before
 
 
-@pytest.mark.parametrize("name", ["both", "car_mask", "lenet_filters", "unet_filters"])
+@pytest.mark.parametrize("name", ["both", "car_mask", "unet_place", "lenet_filters", "unet_filters"])
 def test_what_a_network_sees_is_drawn_from_the_weights_in_the_repository(results, name):
     assert len(drawn(name)) > 10_000
 
