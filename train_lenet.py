@@ -209,7 +209,7 @@ def plot_confusion(path: Path, labels: Tensor, predictions: Tensor, classes: Seq
         color = "dimgray" if truth == read else "black"
         axes.text(read, truth, f"{counts[truth, read]}", ha="center", va="center", color=color, fontsize=9)
     axes.set(title=f"Mistakes: {mistakes.sum()} of {len(labels):,}", xlabel="read as", ylabel="is")
-    axes.set_xticks(range(10), classes, **({"rotation": 45, "ha": "right"} if len(classes[0]) > 1 else {}))
+    axes.set_xticks(range(10), classes, rotation=90 if len(classes[0]) > 1 else 0)
     axes.set_yticks(range(10), classes)
     with write_whole(path) as part:
         figure.savefig(part, dpi=150)

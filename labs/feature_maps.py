@@ -14,11 +14,11 @@ its maps, how many pixels of the picture lie between two units, and how many row
 the formula (beyond the edges too) and by its gradient. DIR gets these lines as fields.csv, and
 
     layers.png     the mean of every layer's maps, as the seed draws them
-    LAYER.png      every map of one layer (--layer; else the first), a hundred a sheet: the next are LAYER-2.png
+    LAYER.png      every map of one layer (--layer; else the first), a hundred a sheet; LAYER-2.png has the next
     kernels.png    the kernels of the first layer
     levels.png     low, middle and high: a few maps of an early, a middle and a late layer, and what one unit sees
 
-The maps' size is by the formula too, and as they are.
+The maps' height is computed by the formula as well, and compared with what it is.
 """
 
 import argparse

@@ -64,10 +64,10 @@ def output_rows(network: nn.Module, layer: str, rows: int) -> int:
         made[node] = own[0] if own else rows  # where maps are joined, the first ones have the size of the result
         if node.op == "call_module":
             made[node] = made_by(network.get_submodule(node.target), made[node])
+            if node.target == layer:
+                found = made[node]
         elif node.target is F.pad:
             made[node] += 2 * node.args[1][2]
-        if node.op == "call_module" and node.target == layer:
-            found = made[node]
     return found
 
 
