@@ -93,7 +93,6 @@ def train(run: Run, images: Tensor, labels: Tensor, device: torch.device) -> Non
         name, done = f"epoch {epoch}/{len(epochs)} at {size}x{size}", run.steps_done
         quiet = rank > 0 or None  # None: where standard error is no terminal
         bar = tqdm(samples(), name, len(batches), initial=done, unit="step", leave=False, disable=quiet)
-        net.train()
         for loss in train_steps(net, bar, optimizer, scheduler, epoch, done + 1, **way):
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             run.step({"epoch": epoch, "size": size, "loss": round(loss, 6)})

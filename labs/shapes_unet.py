@@ -103,7 +103,6 @@ def train(run: Run, device: torch.device) -> nn.Module:
         first = run.steps_done
         left = batches(settings["seed"], settings["batch_size"], (epoch - 1) * steps + first, steps - first)
         bar = tqdm(left, f"epoch {epoch}/{EPOCHS}", steps, initial=first, unit="step", leave=False, disable=None)
-        network.train()
         for loss in train_steps(network, bar, optimizer, scheduler, epoch, first + 1, **loss_options):
             run.step({"epoch": epoch, "loss": round(loss, 6)})
         dice, overlap = score(network, images, masks)

@@ -83,7 +83,6 @@ def recipe(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
             for epoch in run.epochs(EPOCHS):
                 parts = batches(epoch, seed, "sharpness" in levers)
                 loss = edge_loss if "edges" in levers else None
-                net.train()
                 losses = list(train_steps(net, parts, optimizer, scheduler, epoch, loss_function=loss))
                 run.record({"train_loss": sum(losses) / len(losses)})
         plain = net.average.module if "averaged" in levers else model
