@@ -9,7 +9,7 @@
 
 `train` ends with a line such as
 
-    Test accuracy: ...% (.../10000); plain ...%, with mirror images ...%, with shifted copies too ...%
+    Test accuracy: 91.45% (9145/10000); plain 90.46%, with mirror images 91.15%, with shifted copies too 91.45%
 
 and its run's folder gets result.json, confusion.png, mistakes.png and cifar10.pth beside the rest. The networks stand
 in cifar_networks.py, the recipes in cifar_recipes.py, reading and drawing pictures in cifar_pictures.py.

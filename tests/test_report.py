@@ -15,6 +15,7 @@ from PIL import Image
 import infer_unet
 import train_lenet
 import train_unet
+from labs import cifar10
 from lenet import LeNet5, LeNet5Original
 from report import (
     benchmark,
@@ -166,6 +167,13 @@ def test_the_line_in_train_unets_docstring_is_that_of_the_shipped_model():
     cars = scores()["report_cars"]
     line = f"Dice {cars['dice']:.4f}, Jaccard {cars['jaccard']:.4f}, lowest Dice {cars['dice_worst']:.4f}"
     assert f"Report cars: {line} (photographs: {cars['photographs']}, cars: {cars['cars']})" in train_unet.__doc__
+
+
+def test_the_line_in_cifar10s_docstring_is_that_of_the_fast_training():
+    right = json.loads((fill.RESULTS / "labs" / "cifar10_fast.json").read_text())
+    ways = f"plain {right['plain']:.2%}, with mirror images {right['mirrored']:.2%}, with shifted copies too"
+    line = f"Test accuracy: {right['accuracy']:.2%} ({10_000 * right['accuracy']:.0f}/10000); {ways}"
+    assert f"{line} {right['copies']:.2%}" in cifar10.__doc__
 
 
 def test_the_line_in_infer_unets_docstring_is_what_it_prints(tmp_path, monkeypatch, capsys):
