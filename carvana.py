@@ -181,14 +181,8 @@ def car_of(pair: Pair) -> str:
     return stem[:12] if re.fullmatch(r"[0-9a-f]{12}_\d\d", stem) else stem
 
 
-def without_drawn(pairs: list[Pair]) -> list[Pair]:
-    """The photographs among `pairs`, without cars that `report/draw_car.py` has drawn; all if there are only such."""
-    return [pair for pair in pairs if not pair[0].stem.startswith("drawn")] or pairs
-
-
 def how_split(pairs: list[Pair]) -> str:
     """What `split_by_car` goes by in these photographs, as the end of a sentence."""
-    pairs = without_drawn(pairs)
     named = sum(car_of(pair) != pair[0].stem for pair in pairs)
     if named == len(pairs):
         return "split by car"
@@ -205,10 +199,9 @@ def fingerprint(pairs: list[Pair]) -> str:
 def split_by_car(pairs: list[Pair], val_cars: int, seed: int) -> tuple[list[Pair], list[Pair], list[Pair]]:
     """Pairs to train on, to select on and to report on; the last two show `val_cars` cars each, chosen by the seed.
 
-    Drawn cars among photographs are only trained on: a score should not be of drawings.
     Raises ValueError, its message meant for the user, if that leaves no car to train on.
     """
-    cars = sorted({car_of(pair) for pair in without_drawn(pairs)})
+    cars = sorted({car_of(pair) for pair in pairs})
     if len(cars) <= 2 * val_cars:
         raise ValueError(
             f"keeping 2 x {val_cars} cars out leaves none of the {len(cars)} to train on (photographs count as one "
@@ -229,7 +222,7 @@ def shape_for(pairs: list[Pair], size: int) -> tuple[int, int]:
 
     All photographs are brought to this shape, for a batch has one; Carvana's all have the same.
     """
-    width, height = open_photograph(without_drawn(pairs)[0][0]).size
+    width, height = open_photograph(pairs[0][0]).size
     scale = size / min(width, height)
     return tuple(16 * max(1, round(side * scale / 16 + 0.25)) for side in (height, width))
 
