@@ -181,14 +181,8 @@ def car_of(pair: Pair) -> str:
     return stem[:12] if re.fullmatch(r"[0-9a-f]{12}_\d\d", stem) else stem
 
 
-def without_drawn(pairs: list[Pair]) -> list[Pair]:
-    """The photographs among `pairs`, without cars that `report/draw_car.py` has drawn; all if there are only such."""
-    return [pair for pair in pairs if not pair[0].stem.startswith("drawn")] or pairs
-
-
 def how_split(pairs: list[Pair]) -> str:
     """What `split_by_car` goes by in these photographs, as the end of a sentence."""
-    pairs = without_drawn(pairs)
     named = sum(car_of(pair) != pair[0].stem for pair in pairs)
     if named == len(pairs):
         return "split by car"
@@ -205,10 +199,9 @@ def fingerprint(pairs: list[Pair]) -> str:
 def split_by_car(pairs: list[Pair], val_cars: int, seed: int) -> tuple[list[Pair], list[Pair], list[Pair]]:
     """Pairs to train on, to select on and to report on; the last two show `val_cars` cars each, chosen by the seed.
 
-    Drawn cars among photographs are only trained on: a score should not be of drawings.
     Raises ValueError, its message meant for the user, if that leaves no car to train on.
     """
-    cars = sorted({car_of(pair) for pair in without_drawn(pairs)})
+    cars = sorted({car_of(pair) for pair in pairs})
     if len(cars) <= 2 * val_cars:
         raise ValueError(
             f"keeping 2 x {val_cars} cars out leaves none of the {len(cars)} to train on (photographs count as one "
@@ -229,7 +222,7 @@ def shape_for(pairs: list[Pair], size: int) -> tuple[int, int]:
 
     All photographs are brought to this shape, for a batch has one; Carvana's all have the same.
     """
-    width, height = open_photograph(without_drawn(pairs)[0][0]).size
+    width, height = open_photograph(pairs[0][0]).size
     scale = size / min(width, height)
     return tuple(16 * max(1, round(side * scale / 16 + 0.25)) for side in (height, width))
 
@@ -242,48 +235,32 @@ def load_sample(pair: Pair, height: int, width: int) -> Tensor:
     return torch.from_numpy(sample).permute(2, 0, 1).contiguous()
 
 
-def augment(sample: Tensor, window: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """A window of `sample` [4, H, W] uint8: half are mirrored, the light of all is changed.
-
-    Where the window is smaller than the picture, it is cut at a random place. A third is brought closer by up to a
-    fifth, and a third drawn back, up to the whole picture.
-    """
-    flip, zoom, amount, top, left, light, *tint = torch.rand(9, generator=generator).tolist()
-    height, width = sample.shape[1:]
-    share = window[0] / height
-    if zoom < 1 / 3:
-        share *= 1 - 0.2 * amount
-    elif zoom < 2 / 3:
-        share = 1 - (1 - share) * amount
-    rows, columns = round(share * height), round(share * width)
-    top, left = round(top * (height - rows)), round(left * (width - columns))
+def augment(sample: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the samples mirrored, a third cut closer by up to a fifth, the light of all changed; [4, H, W] uint8."""
+    flip, close, share, top, left, light, *tint = torch.rand(9, generator=generator).tolist()
+    _, height, width = sample.shape
     if flip < 0.5:
         sample = sample.flip(2)
-    sample = sample[:, top : top + rows, left : left + columns]
-    if (rows, columns) != window:
-        sample = F.interpolate(sample[None].float(), window, mode="bilinear", antialias=True)[0].round().to(torch.uint8)
+    if close < 1 / 3:
+        share = 1 - 0.2 * share
+        rows, columns = round(share * height), round(share * width)
+        top, left = round(top * (height - rows)), round(left * (width - columns))
+        cut = sample[None, :, top : top + rows, left : left + columns]
+        sample = F.interpolate(cut.float(), size=(height, width), mode="bilinear", align_corners=False)[0]
+        sample = sample.round().to(torch.uint8)
     gains = [0.8 + 0.4 * light + 0.1 * (channel - 0.5) for channel in tint]
     image = (sample[:3] * torch.tensor(gains).view(3, 1, 1)).clamp(0, 255).to(torch.uint8)
     return torch.cat([image, sample[3:]])
 
 
 class CarDataset(Dataset):
-    """Photographs and masks of one size, or windows of them, varied anew in each epoch.
+    """Photographs and masks of one size, varied anew in each epoch.
 
     What a sample looks like depends on seed, epoch and index alone, not on the worker that makes it.
     """
 
-    def __init__(
-        self,
-        pairs: list[Pair],
-        height: int,
-        width: int,
-        seed: int,
-        quiet: bool = False,
-        window: tuple[int, int] | None = None,
-    ) -> None:
+    def __init__(self, pairs: list[Pair], height: int, width: int, seed: int, quiet: bool = False) -> None:
         self.pairs, self.height, self.width, self.seed = pairs, height, width, seed
-        self.window = window or (height, width)
         self.epoch = 1
         # Decoding a photograph costs much beside training on it at 96x144, and little beside training at 576x864.
         # Loaded beforehand, for what a worker process keeps is lost with it at the end of the epoch.
@@ -301,7 +278,7 @@ class CarDataset(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """An image [3, H, W] in [0, 1], and its mask [1, H, W] of 0 and 1, both of the window's size."""
+        """An image [3, H, W] in [0, 1], and its mask [1, H, W] of 0 and 1."""
         sample = self.load(index) if self.samples is None else self.samples[index]
-        sample = augment(sample, self.window, epoch_generator(self.seed, self.epoch, index + 1))
+        sample = augment(sample, epoch_generator(self.seed, self.epoch, index + 1))
         return sample[:3] / 255, sample[3:].float()

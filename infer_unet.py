@@ -46,7 +46,6 @@ from carvana import is_picture, open_photograph
 from training import pick_device, write_whole
 from unet import UNet, load_unet
 
-SIZE = 572  # of the short side of the network's input
 MAX_ASPECT = 4  # of the network's input; Carvana's is 1.5
 TINT = (255, 0, 70)
 LOSSLESS = {"PNG", "BMP", "TIFF"}
@@ -63,7 +62,7 @@ def network_size(width: int, height: int, size: int) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def predict_scores(model: UNet, image: Image.Image, size: int = SIZE) -> torch.Tensor:
+def predict_scores(model: UNet, image: Image.Image, size: int = 572) -> torch.Tensor:
     """The scores [1, 1, h, w] of `image` (RGB), its short side `size` pixels, by steps 2 to 5 above."""
     device = next(model.parameters()).device
     height, width = network_size(*image.size, size)
@@ -81,7 +80,7 @@ def mask_of(scores: torch.Tensor, width: int, height: int, threshold: float) -> 
     return (torch.sigmoid(scores[0, 0]) >= threshold).to(torch.uint8).cpu().numpy()
 
 
-def predict_mask(model: UNet, image: Image.Image, size: int = SIZE, threshold: float = 0.5) -> np.ndarray:
+def predict_mask(model: UNet, image: Image.Image, size: int = 572, threshold: float = 0.5) -> np.ndarray:
     """The car's mask, [H, W] uint8 of 0 and 1 at the size of `image` (RGB)."""
     return mask_of(predict_scores(model, image, size), image.width, image.height, threshold)
 
@@ -216,7 +215,7 @@ def main() -> None:
     parser.add_argument("input", type=Path, help="a photograph, or a folder of them")
     parser.add_argument("output", type=Path, help="the overlay, .png, .jpg or another picture format; or a folder")
     parser.add_argument("-m", "--model", type=Path, default=Path("model.pth"), help="the weights (default: model.pth)")
-    parser.add_argument("--size", type=int, default=SIZE, help=f"short side of the input (default: {SIZE} pixels)")
+    parser.add_argument("--size", type=int, default=572, help="short side of the network's input (default: 572 pixels)")
     parser.add_argument("--threshold", type=float, default=0.5, help="least probability that is car (default: 0.5)")
     parser.add_argument("--mask", type=Path, help="also write the mask, 255 on the car and 0 elsewhere")
     parser.add_argument("--figure", type=Path, help="also write the photograph beside its mask")

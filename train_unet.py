@@ -1,18 +1,17 @@
 """Trains the U-Net on Carvana's photographs and their masks, and reports on cars that it never saw.
 
     python train_unet.py --data data/carvana                             the coursework's network; wants a GPU
-    python train_unet.py --data data/carvana --base-channels 16          the repository's; two cores will do
-    python train_unet.py --data mine --model model.pth --size 572 --lr 0.0005    starts from weights, not from chance
-    torchrun --nproc-per-node=2 train_unet.py --data data/carvana        two GPUs (or cores), the same global batch
+    python train_unet.py --data data/carvana --base-channels 16 --lr 0.003 --stages "96:4:8,160:5:8,288:1:4,572:1:2"
+    python train_unet.py --data data/carvana --model first.pth --stages 572:2:2    starts from weights, not from chance
+    torchrun --nproc-per-node=2 train_unet.py --data data/carvana        two GPUs, the same global batch
     python train_unet.py --data data/carvana --out runs/mine --resume    goes on with a run that was stopped
 
-The second, by `torchrun` on two cores and with 200 drawn cars (see the README), made `model.pth`, and ended with
+The repository's `model.pth` was made in three such runs (their commands are in the README); the last ended with
 
     Report cars: Dice 0.9904, Jaccard 0.9813, lowest Dice 0.9233 (photographs: 224, cars: 14)
 
-`--stages SIZE[/WINDOW]:EPOCHS[:BATCH],...`: small pictures come first, for they show the whole car, and cost little.
-SIZE is their short side in pixels; with WINDOW, a step sees parts with that short side. BatchNorm helps a training that
-starts from chance; when weights are saved, it is folded into the convolutions.
+`--stages SIZE:EPOCHS[:BATCH],...` trains on small pictures first: they show the whole car, and cost little. SIZE is the
+short side in pixels.
 
 The photographs are split by car, for two views of one car are nearly one picture: some cars are kept to select the best
 weights on, as many again to report on, and the rest are trained on. Kaggle's names say which car a photograph shows;
@@ -24,7 +23,6 @@ A run's folder gets `best.pth` (the best weights, float32), `model.pth` (the sam
 
 import argparse
 import atexit
-import copy
 import os
 import random
 import re
@@ -57,23 +55,24 @@ from carvana import (
     shape_for,
     split_by_car,
 )
-from infer_unet import SIZE, predict_mask
+from infer_unet import predict_mask
 from training import Run, add_run_arguments, epoch_generator, pick_device, save_weights, write_rows, write_whole
-from unet import UNet, add_norms, fold_norms, load_unet
+from unet import UNet, load_unet
 
-EPOCHS, BATCH_SIZE = 3, 8
-STAGES = f"96:3,160:3,288:3,{SIZE}/384:4,{SIZE}:{EPOCHS}"
+SIZE, EPOCHS, BATCH_SIZE = 572, 5, 4
 DEFAULTS = {
     "model": None,
-    "stages": ",".join(f"{stage}:{BATCH_SIZE}" for stage in STAGES.split(",")),
+    "extra": None,
+    "stages": f"{SIZE}:{EPOCHS}:{BATCH_SIZE}",
     "base_channels": 64,
-    "lr": 0.003,
+    "lr": 0.001,
     "val_cars": 14,
     "seed": 0,
     "photographs": None,
+    "extra_photographs": None,
 }
 LIMITS = {  # beyond these, torch fails with a traceback, or takes all memory
-    "size": (32, 4096),
+    "size": (16, 4096),
     "epochs": (1, 100_000),
     "batch_size": (1, 100_000),
     "base_channels": (1, 1024),
@@ -136,16 +135,15 @@ def mean(rows: list[dict[str, Any]], column: str) -> float:
     return sum(row[column] for row in rows) / len(rows)
 
 
-def parse_stages(text: str, batch_size: int = 1) -> list[tuple[int, int, int, int]]:
-    """ "572/384:4:8,572:1" -> [(572, 4, 8, 384), (572, 1, batch_size, 572)]: size, epochs, pictures a step, window."""
+def parse_stages(text: str, batch_size: int = 1) -> list[tuple[int, int, int]]:
+    """ "96:4:8,572:1" -> [(96, 4, 8), (572, 1, batch_size)]: short side in pixels, epochs, pictures a step."""
     stages = []
     for stage in text.split(","):
-        numbers = re.fullmatch(r"(\d{1,9})(?:/([1-9]\d{,8}))?:(\d{1,9})(?::(\d{1,9}))?", stage)
-        if not numbers:
-            raise ValueError(f"--stages: {stage!r} is not SIZE[/WINDOW]:EPOCHS[:BATCH]")
-        size, window, epochs, batch = (number and int(number) for number in numbers.groups())
-        stages.append((size, epochs, batch_size if batch is None else batch, min(window or size, size)))
-        for name, value in zip(("size", "epochs", "batch_size", "size"), stages[-1], strict=True):
+        if not re.fullmatch(r"\d{1,9}:\d{1,9}(:\d{1,9})?", stage):
+            raise ValueError(f"--stages: {stage!r} is not SIZE:EPOCHS or SIZE:EPOCHS:BATCH")
+        size, epochs, *batch = map(int, stage.split(":"))
+        stages.append((size, epochs, *(batch or [batch_size])))
+        for name, value in zip(LIMITS, stages[-1], strict=False):
             check_limit(f"--stages: {name} in {stage!r}", value, name)
     return stages
 
@@ -186,7 +184,7 @@ def train_steps(
             shown /= dist.get_world_size()
         optimizer.zero_grad()
         loss.backward()
-        # One odd batch can throw the weights far off.
+        # Without normalization layers, one odd batch can throw the weights far off.
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), max_norm)
         for what, value in {"loss": shown, "gradient": norm}.items():
             if not value.isfinite():
@@ -221,15 +219,13 @@ def plot_worst(path: Path, model: UNet, pairs: list[Pair], scores: list[dict[str
 
 
 def begin_training(
-    settings: dict[str, Any], first_weights: str | None, steps: int, device: torch.device, normalized: bool = False
+    settings: dict[str, Any], first_weights: str | None, steps: int, device: torch.device
 ) -> tuple[UNet, torch.optim.Optimizer, OneCycleLR]:
-    """The network by chance or of `first_weights`, with BatchNorm or not, its optimizer, its rate over all `steps`."""
+    """The network, by chance or with `first_weights`, its optimizer, and its learning rate over all `steps`."""
     torch.manual_seed(settings["seed"])
     model = UNet(3, 1, settings["base_channels"])
     if first_weights is not None:
         model.load_state_dict(load_unet(first_weights, torch.device("cpu")).state_dict())
-    if normalized:
-        add_norms(model)
     model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY)
     warm_up = 0.05 if steps != 20 else 0.06  # 5% of 20 is one step, and then OneCycleLR divides by zero
@@ -243,20 +239,20 @@ def train(run: Run, splits: Splits, device: torch.device, workers: int) -> None:
     training, selection, report = splits
     settings, seed = run.settings, run.settings["seed"]
     sample = random.Random(seed).sample(selection, min(SELECTION_PICTURES, len(selection)))
-    epochs = [stage for stage in parse_stages(settings["stages"]) for _ in range(stage[1])]
+    epochs = [(size, batch_size) for size, count, batch_size in parse_stages(settings["stages"]) for _ in range(count)]
     last_size = epochs[-1][0]
-    steps = sum(len(training) // batch_size for _, _, batch_size, _ in epochs)
+    steps = sum(len(training) // batch_size for _, batch_size in epochs)
     first_weights = settings["model"] if run.checkpoint is None else None
-    model, optimizer, scheduler = begin_training(settings, first_weights, steps, device, settings["model"] is None)
+    model, optimizer, scheduler = begin_training(settings, first_weights, steps, device)
     run.restore(model=model, optimizer=optimizer, scheduler=scheduler)
     net = DistributedDataParallel(model) if ranks > 1 else model
 
     dataset = None
     for epoch in run.epochs(len(epochs)):
-        size, _, batch_size, window = epochs[epoch - 1]
-        if dataset is None or epochs[epoch - 1] != epochs[epoch - 2]:
-            height, width = shape_for(training, size)
-            dataset = CarDataset(training, height, width, seed, rank > 0, shape_for(training, window))
+        size, batch_size = epochs[epoch - 1]
+        height, width = shape_for(training, size)
+        if dataset is None or (dataset.height, dataset.width) != (height, width):
+            dataset = CarDataset(training, height, width, seed, quiet=rank > 0)
         dataset.epoch = epoch
         batches = epoch_batches(len(training), batch_size, epoch_generator(seed, epoch), rank, ranks)
         left = batches[run.steps_done :]
@@ -273,13 +269,11 @@ def train(run: Run, splits: Splits, device: torch.device, workers: int) -> None:
             run.record({})  # the others only count their epochs
             continue
 
-        plain = copy.deepcopy(model)
-        fold_norms(plain)
-        scores = score_pictures(plain, sample, size, "selection cars")
+        scores = score_pictures(model, sample, size, "selection cars")
         dice = round(mean(scores, "dice"), 6)
         # Only weights that were trained at the last size are candidates: it is the size that they will be used at.
         if size == last_size and all(dice > row["dice"] for row in run.history if row["size"] == last_size):
-            save_weights(run.out / "best.pth", plain)
+            save_weights(run.out / "best.pth", model)
         train_loss = sum(row["loss"] for row in run.losses[-len(batches) :]) / len(batches)
         row = {"size": size, "batch_size": batch_size, "train_loss": train_loss}
         row = run.record({**row, "dice": dice, "jaccard": mean(scores, "jaccard")})
@@ -314,13 +308,14 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="Kaggle's folder, or imgs/ and masks/")
+    parser.add_argument("--extra", metavar="DIR", help="more pictures, laid out alike, only to train on")
     parser.add_argument("--model", metavar="FILE", help="weights to start from, such as model.pth; sets the width")
-    parser.add_argument(
-        "--stages", metavar="SIZE[/WINDOW]:EPOCHS[:BATCH],...", help=f"sizes in turn (default: {DEFAULTS['stages']})"
-    )
-    parser.add_argument("--size", type=int, help=f"one size instead: the short side, in pixels (default: {SIZE})")
-    parser.add_argument("--epochs", type=int, help=f"times through the training set at it (default: {EPOCHS})")
+    parser.add_argument("--epochs", type=int, help=f"times through the training set (default: {EPOCHS})")
     parser.add_argument("--batch-size", type=int, help=f"photographs a step, on all devices (default: {BATCH_SIZE})")
+    parser.add_argument("--size", type=int, help=f"short side of the pictures, in pixels (default: {SIZE})")
+    parser.add_argument(
+        "--stages", metavar="SIZE:EPOCHS[:BATCH],...", help="several sizes in turn, the small ones first"
+    )
     parser.add_argument("--base-channels", type=int, help="width of the first level (default: 64, the coursework's)")
     parser.add_argument("--lr", type=float, help=f"highest learning rate (default: {DEFAULTS['lr']})")
     parser.add_argument("--val-cars", type=int, help="cars to select on, and as many to report on (default: 14)")
@@ -353,21 +348,23 @@ def given_stages(args: argparse.Namespace) -> str | None:
         raise ValueError("--stages already says every stage's batch: leave --batch-size out")
     if args.stages is None and not (args.size or args.epochs or args.batch_size):
         return None
-    default = f"{args.size or SIZE}:{args.epochs or EPOCHS}" if args.size or args.epochs else STAGES
-    stages = default if args.stages is None else args.stages
-    parse_stages(stages, batch_size := args.batch_size or BATCH_SIZE)
-    return ",".join(stage if stage.count(":") == 2 else f"{stage}:{batch_size}" for stage in stages.split(","))
+    stages = f"{args.size or SIZE}:{args.epochs or EPOCHS}" if args.stages is None else args.stages
+    return ",".join(":".join(map(str, stage)) for stage in parse_stages(stages, args.batch_size or BATCH_SIZE))
 
 
-def check_fit(settings: dict[str, Any], pairs: list[Pair], ranks: int) -> Splits:
+def check_fit(settings: dict[str, Any], pairs: list[Pair], extra: list[Pair], ranks: int) -> Splits:
     """The pairs to train on, select on and report on; ValueError if they or the processes do not fit the settings."""
     training, selection, report = split_by_car(pairs, settings["val_cars"], settings["seed"])
-    for _, _, batch_size, _ in parse_stages(settings["stages"]):
+    known = sorted({car_of(pair) for pair in extra} & {car_of(pair) for pair in selection + report})
+    if known:
+        named = ", ".join(known[:3]) + (f" and {len(known) - 3} more" if len(known) > 3 else "")
+        raise ValueError(f"--extra shows cars that are kept out of the training, {named}: take them out of its folder")
+    for _, _, batch_size in parse_stages(settings["stages"]):
         if batch_size % ranks:
             raise ValueError(f"a batch of {batch_size} cannot be shared equally by {ranks} processes")
         if batch_size > len(training):
             raise ValueError(f"a batch of {batch_size} is more than the {len(training)} photographs to train on")
-    return training, selection, report
+    return training + extra, selection, report
 
 
 def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[Run, Splits]:
@@ -378,17 +375,20 @@ def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[R
                 check_limit(f"--{name.replace('_', '-')}", value, name)
         args.stages = given_stages(args)
         pairs = find_pairs(args.data)
-        args.photographs = fingerprint(pairs)
+        args.photographs, args.extra_photographs = fingerprint(pairs), None
         run = Run("train_unet.py", args, DEFAULTS, device)
         settings, new = run.settings, run.checkpoint is None
-        if settings.keys() != DEFAULTS.keys():
-            raise ValueError(f"{run.out} was begun by another version of this script: choose another --out")
         if settings["model"] is not None and new:
             width = load_unet(settings["model"], torch.device("cpu")).down_conv1[0].out_channels
             if args.base_channels not in (None, width):
                 raise ValueError(f"{args.model} has {width} base channels, not {args.base_channels}")
             settings["base_channels"] = width
-        splits = check_fit(settings, pairs, ranks)
+        extra = find_pairs(Path(settings["extra"])) if settings["extra"] else []
+        had, settings["extra_photographs"] = settings["extra_photographs"], fingerprint(extra) if extra else None
+        if not new and settings["extra_photographs"] != had:
+            what = f"the pictures in {settings['extra']} are not those that the run began with"
+            raise ValueError(f"{what}: extra_photographs {settings['extra_photographs']} (the run has {had})")
+        splits = check_fit(settings, pairs, extra, ranks)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     run.make_folder()

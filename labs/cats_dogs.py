@@ -62,9 +62,7 @@ def train(run: Run, images: Tensor, labels: Tensor, device: torch.device) -> Non
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     settings, seed = run.settings, run.settings["seed"]
     training, kept_back = split(len(images), settings["val_percent"], seed)
-    epochs = [
-        (size, batch_size) for size, count, batch_size, _ in parse_stages(settings["stages"]) for _ in range(count)
-    ]
+    epochs = [(size, batch_size) for size, count, batch_size in parse_stages(settings["stages"]) for _ in range(count)]
     last_size = epochs[-1][0]
     steps = sum(len(training) // batch_size for _, batch_size in epochs)
     network, optimizer, scheduler, way = begin_training(settings, steps, device)
@@ -132,9 +130,7 @@ def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> Run:
         settings = run.settings
         settings["recipe"] = settings["recipe"] or ("ours" if settings["network"] == "small" else "seed")
         settings["stages"] = settings["stages"] or (QUICK_STAGES if settings["quick"] else STAGES[settings["recipe"]])
-        for size, _, batch_size, window in parse_stages(settings["stages"]):
-            if window != size:
-                raise ValueError("--stages: windows are for the U-Net: here is only SIZE:EPOCHS:BATCH")
+        for _, _, batch_size in parse_stages(settings["stages"]):
             if batch_size % ranks:
                 raise ValueError(f"a batch of {batch_size} cannot be shared equally by {ranks} processes")
     except (ValueError, OSError) as error:
@@ -149,7 +145,7 @@ def read_data(run: Run, data: Path, rank: int) -> tuple[Tensor, Tensor]:
     found = find_pictures(data)
     if settings["quick"]:
         found = found[:: max(1, len(found) // QUICK_PICTURES)]
-    largest = max(whole_size(size, settings["recipe"]) for size, *_ in stages)
+    largest = max(whole_size(size, settings["recipe"]) for size, _, _ in stages)
     images, labels, pictures = load_pictures(found, largest, quiet=rank > 0)
     had, settings["pictures"] = settings["pictures"], fingerprint(pictures)
     if had not in (None, settings["pictures"]):
@@ -160,7 +156,7 @@ def read_data(run: Run, data: Path, rank: int) -> tuple[Tensor, Tensor]:
         if len(set(all_have)) > 1:
             raise ValueError(f"the pictures in {data} are not the same for all processes: {', '.join(all_have)}")
     training, kept_back = split(len(images), settings["val_percent"], settings["seed"])
-    largest_batch = max(batch_size for _, _, batch_size, _ in stages)
+    largest_batch = max(batch_size for _, _, batch_size in stages)
     if largest_batch > len(training):
         raise ValueError(f"a batch of {largest_batch} is more than the {len(training)} pictures to train on")
     if rank == 0:

@@ -2,7 +2,7 @@
 
     python -m report.draw_car                    # writes car.jpg and report/results/unet/car_mask.png
     python -m report.draw_car --sheet sheet.png  # a contact sheet of seeds 0 to 8 instead
-    python -m report.draw_car --folder data/carvana    # seeds 1 to 200 and their masks, among the photographs there
+    python -m report.draw_car --folder drawn     # seeds 1 to 200 and their masks, for `train_unet.py --extra drawn`
 
 The first prints the picture's size, its bytes and the share of it that is car; the others what they wrote.
 
@@ -25,8 +25,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-
-from carvana import FOLDERS
 
 PICTURE = Path(__file__).resolve().parents[1] / "car.jpg"
 MASK = Path(__file__).resolve().parent / "results" / "unet" / "car_mask.png"
@@ -687,12 +685,11 @@ def save(image: Image.Image, path: Path, **how) -> None:
 
 
 def draw_folder(folder: Path, seeds: Iterable[int], width: int, height: int) -> None:
-    """Draw a car for each seed, to where the photographs in `folder` are, or into `train` and `train_masks` there."""
-    photos, masks = next((names for names in FOLDERS if (folder / names[0]).is_dir()), FOLDERS[0])
+    """Draw a car for each seed, the pictures into `folder/imgs`, their masks into `folder/masks`."""
     for seed in seeds:
         picture, mask = draw_car(seed, width, height)
-        save(picture, folder / photos / f"drawn{seed:03}_01.jpg", quality=92)
-        save(mask.convert("1"), folder / masks / f"drawn{seed:03}_01_mask.png", optimize=True)
+        save(picture, folder / "imgs" / f"drawn{seed:03}_01.jpg", quality=92)
+        save(mask.convert("1"), folder / "masks" / f"drawn{seed:03}_01.png", optimize=True)
 
 
 def main() -> None:

@@ -109,10 +109,10 @@ def name_stage(axes: Axes, x: float, name: str) -> None:
 
 
 def draw_unet_curves(figure: Figure) -> None:
-    """The loss of every step, smoothed, by size; and Dice on the selection cars after each epoch."""
+    """The loss of every step, smoothed, by run and size; and Dice on the selection cars after each epoch."""
     losses, history = read_rows("unet/losses.csv"), read_rows("unet/history.csv")
     values = torch.tensor([float(row["loss"]) for row in losses])
-    stages = [row["size"] for row in losses]
+    stages = [(row["run"], row["size"]) for row in losses]
     changes = [0] + [step for step in range(1, len(stages)) if stages[step] != stages[step - 1]] + [len(stages)]
     figure.set_size_inches(10, 3.8)
     left, right = figure.subplots(1, 2)
@@ -121,15 +121,15 @@ def draw_unet_curves(figure: Figure) -> None:
         smooth = values[start:end].unfold(0, window, 1).mean(dim=1).numpy()
         left.plot(range(start + window, end + 1), smooth, color="tab:blue", lw=1)
         left.axvline(start, color="0.8", lw=0.8)
-        name_stage(left, (start + end) / 2, stages[start])
+        name_stage(left, (start + end) / 2, stages[start][1])
     left.set(title="Training loss, mean of 50 steps, by short side", xlabel="step", yscale="log")
     epochs, dice = [int(row["epoch"]) for row in history], [float(row["dice"]) for row in history]
     right.plot(epochs, dice, marker="o", markersize=4, color="tab:blue")
-    stages = [row["size"] for row in history]
+    stages = [(row["run"], row["size"]) for row in history]
     for stage in dict.fromkeys(stages):
         own = [epoch for epoch, other in zip(epochs, stages, strict=True) if other == stage]
         right.axvline(own[0] - 0.5, color="0.8", lw=0.8)
-        name_stage(right, mean(own), stage)
+        name_stage(right, mean(own), stage[1])
     right.set_ylim(top=0.996)
     right.set(title="Dice on the selection cars, each at its stage's size", xlabel="epoch")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -15,10 +15,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import resize, to_tensor
 
-from carvana import CarDataset, car_of, find_pairs, open_photograph, read_mask, shape_for, split_by_car, without_drawn
-from infer_unet import SIZE, network_size, predict_mask
+from carvana import CarDataset, car_of, find_pairs, open_photograph, read_mask, shape_for, split_by_car
+from infer_unet import network_size, predict_mask
 from report.lenet_experiments import CPU, run_of
-from train_unet import DEFAULTS, begin_training, dice_coefficient, mean, score_pictures, train_steps
+from train_unet import DEFAULTS, SIZE, begin_training, dice_coefficient, mean, score_pictures, train_steps
 from training import epoch_generator
 from unet import UNet, load_unet
 
@@ -96,7 +96,7 @@ def size(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
     """How large should the network's input be? With model.pth, on the photographs in `--data` at their own size.
 
     The ceiling is what a perfect network could reach: the true mask, made as small as the input and enlarged again.
-    Expected: best at 572, the size of its last stage; worse above, where objects are larger than it knows.
+    Expected: best at 572, the size of its last training; worse above, where objects are larger than it knows.
     """
     model = load_unet(ROOT / "model.pth", CPU)
 
@@ -119,7 +119,7 @@ class SmallTrainings:
     """Trainings on small pictures; the photographs are read once for all of them."""
 
     def __init__(self, data: Path) -> None:
-        training, self.selection, report = split_by_car(without_drawn(find_pairs(data)), DEFAULTS["val_cars"], seed=0)
+        training, self.selection, report = split_by_car(find_pairs(data), DEFAULTS["val_cars"], seed=0)
         self.dataset = CarDataset(training, *shape_for(training, SMALL), seed=0)
         self.report = [pair for index, pair in enumerate(report) if index % 16 % (16 // VIEWS) == 0]
 

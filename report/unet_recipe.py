@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
-from carvana import CarDataset, find_pairs, shape_for, split_by_car, without_drawn
+from carvana import CarDataset, find_pairs, shape_for, split_by_car
 from report.best import Averaged
 from report.lenet_experiments import CPU, Row, Trainings, run_of
 from train_unet import DEFAULTS, WEIGHT_DECAY, dice_coefficient, epoch_batches, mean, score_pictures, train_steps
@@ -57,7 +57,7 @@ def recipe(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
     Expected: normalization gives most, for nothing else keeps the numbers' size here; averaging a little; edges help
     Dice where it is lost; sharpness does nothing on these cars, whose photographs are all equally soft.
     """
-    training, selection, _ = split_by_car(without_drawn(find_pairs(args.data)), DEFAULTS["val_cars"], seed=0)
+    training, selection, _ = split_by_car(find_pairs(args.data), DEFAULTS["val_cars"], seed=0)
     dataset = CarDataset(training, *shape_for(training, SIZE), seed=0)
     steps = EPOCHS * (len(dataset) // BATCH_SIZE)
 

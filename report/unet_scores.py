@@ -1,17 +1,18 @@
 """Gathers what the report says of the shipped `model.pth`, and scores it where the training did not.
 
-    python -m report.unet_scores --run runs/unet --full carvana_full
+    python -m report.unet_scores --runs runs/first runs/second --full carvana_full
 
-`--run` is the run that made `model.pth`: its history and its scores of the report cars are taken over, and compared
-with those of the model before it, in report_cars_before.csv. `--full` is a folder of other cars at their original
-1918x1280, kept away from the training; they, the drawn `car.jpg` and other drawn cars that were not trained on are
-scored here, in float32, as `infer_unet.py` does it. Writes scores.json and the CSV files in report/results/unet/.
+`--runs` are the runs that made `model.pth`, each but the first from the weights of the one before: their commands and
+histories are taken over, and the last one's scores of the report cars. `--full` is a folder of other cars at their
+original 1918x1280, kept away from the training; they, the drawn `car.jpg` and other drawn cars that were not trained on
+are scored here, in float32, as `infer_unet.py` does it. Writes scores.json and the CSV files in report/results/unet/.
 """
 
 import argparse
 import json
 import math
 import sys
+from csv import DictReader
 from pathlib import Path
 from statistics import mean, median, stdev
 from tempfile import TemporaryDirectory
@@ -20,10 +21,8 @@ from typing import Any
 import torch
 
 from carvana import find_pairs
-from infer_unet import SIZE
 from report.draw_car import FOLDER_CARS, draw_folder
-from report.experiments import read_table
-from train_unet import score_pictures
+from train_unet import SIZE, score_pictures
 from training import write_rows, write_whole
 from unet import load_unet
 
@@ -38,14 +37,25 @@ def by_car(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {car: mean(row["dice"] for row in rows if row["car"] == car) for car in cars}
 
 
-def gain(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> dict[str, float]:
-    """What Dice gained, car by car: the cars are the same, so its error is that of the cars' differences."""
-    old, new = by_car(before), by_car(now)
-    if old.keys() != new.keys():
-        raise ValueError("the run reports on other cars than the model before it")
-    gains = [new[car] - old[car] for car in old]
-    error = stdev(gains) / math.sqrt(len(gains))
-    return {"dice": mean(gains), "error": error, "better_cars": sum(gain > 0 for gain in gains)}
+def run_rows(runs: list[Path]) -> list[dict[str, Any]]:
+    """Each run's Dice on the report cars, and what it gained over the one before, car by car.
+
+    The cars are the same in all runs, so the error of the difference is that of the cars' differences.
+    """
+    table: list[dict[str, Any]] = []
+    before: dict[str, float] = {}
+    for number, run in enumerate(runs, start=1):
+        rows = report_scores(run)
+        cars, scores = by_car(rows), summary(rows)
+        gains = [cars[car] - before[car] for car in before]
+        row = {"run": number, "command": command_of(run)}
+        row |= {name: scores[name] for name in ("dice", "dice_median", "dice_without_worst_car")}
+        row["gain"] = mean(gains) if gains else ""
+        row["gain_error"] = stdev(gains) / math.sqrt(len(gains)) if gains else ""
+        row["better_cars"] = sum(gain > 0 for gain in gains) if gains else ""
+        table.append(row)
+        before = cars
+    return table
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -67,17 +77,36 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def scores_in(path: Path) -> list[dict[str, Any]]:
-    """The rows of a run's scores.csv, their scores as numbers."""
-    return [{**row, **{name: float(row[name]) for name in ("dice", "jaccard")}} for row in read_table(path)]
+def joined(runs: list[Path], name: str, counters: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The rows of the runs' files `name`, one run after the other, the columns `counters` counted on."""
+    rows: list[dict[str, Any]] = []
+    for number, run in enumerate(runs, start=1):
+        offset = {counter: int(rows[-1][counter]) if rows else 0 for counter in counters}
+        with (run / name).open(newline="") as file:
+            for row in DictReader(file):
+                rows.append({"run": number, **row, **{key: int(row[key]) + offset[key] for key in counters}})
+    return rows
 
 
-def score_all(run: Path, full: Path) -> None:
+def command_of(run: Path) -> str:
+    settings = torch.load(run / "checkpoint.pth", map_location="cpu", weights_only=True)["settings"]
+    given = {name: value for name, value in settings.items() if value is not None and "photographs" not in name}
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in given.items()]
+    return " ".join(["python train_unet.py --data data/carvana", *options, f"--out runs/{run.name}"])
+
+
+def report_scores(run: Path) -> list[dict[str, Any]]:
+    """What the run itself found on the report cars."""
+    with (run / "scores.csv").open(newline="") as file:
+        return [{**row, **{name: float(row[name]) for name in ("dice", "jaccard")}} for row in DictReader(file)]
+
+
+def score_all(runs: list[Path], full: Path) -> None:
     """Scores the full-size cars and drawn ones; then writes everything."""
-    if (run / "model.pth").read_bytes() != (ROOT / "model.pth").read_bytes():
-        raise ValueError(f"{ROOT / 'model.pth'} is not the model of {run}: copy it there first")
-    before, report_rows = scores_in(RESULTS / "report_cars_before.csv"), scores_in(run / "scores.csv")
-    gained = gain(before, report_rows)
+    last = runs[-1]
+    if (last / "model.pth").read_bytes() != (ROOT / "model.pth").read_bytes():
+        raise ValueError(f"{ROOT / 'model.pth'} is not the model of {last}: copy it there first")
+    report_rows = report_scores(last)
     model = load_unet(ROOT / "model.pth", torch.device("cpu"))
     full_rows = score_pictures(model, find_pairs(full), SIZE, "full-size cars")
     drawn_rows = score_pictures(model, [(ROOT / "car.jpg", RESULTS / "car_mask.png")], SIZE, "car.jpg")
@@ -90,13 +119,15 @@ def score_all(run: Path, full: Path) -> None:
         "drawn_car": {"photographs": 1, "dice": drawn_rows[0]["dice"]},
         "other_drawn_cars": summary(other_rows),
     }
+    sets = ("report_cars", "full_size_cars", "drawn_car", "other_drawn_cars")
     columns = ("photographs", "dice", "dice_median", "dice_deviation", "dice_worst", "jaccard")
-    table = [{"cars": name} | {key: row.get(key, "") for key in columns} for name, row in scores.items()]
-    write_rows(RESULTS / "scores.csv", table)
-    scores |= {"before": summary(before), "gain": gained}
-    history = read_table(run / "history.csv")
+    write_rows(
+        RESULTS / "scores.csv", [{"cars": name} | {key: scores[name].get(key, "") for key in columns} for name in sets]
+    )
+    write_rows(RESULTS / "runs.csv", run_rows(runs))
+    history = joined(runs, "history.csv", ("epoch",))
     write_rows(RESULTS / "history.csv", [{**row, "minutes": float(row["seconds"]) / 60} for row in history])
-    write_rows(RESULTS / "losses.csv", read_table(run / "losses.csv"))
+    write_rows(RESULTS / "losses.csv", joined(runs, "losses.csv", ("step", "epoch")))
     write_rows(RESULTS / "report_cars.csv", report_rows)
     write_rows(RESULTS / "full_size_cars.csv", full_rows)
     with write_whole(RESULTS / "scores.json") as part:
@@ -106,11 +137,11 @@ def score_all(run: Path, full: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="made model.pth")
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="DIR", help="made model.pth, in order")
     parser.add_argument("--full", type=Path, required=True, metavar="DIR", help="photographs of other cars")
     args = parser.parse_args()
     try:
-        score_all(args.run, args.full)
+        score_all(args.runs, args.full)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -60,7 +60,6 @@ def test_the_outline_of_the_mask_is_where_the_car_begins(seed):
 
 
 def test_a_folder_of_drawn_cars_can_be_trained_on(tmp_path):
-    (tmp_path / "train_hq").mkdir()  # where photographs may be
     draw_folder(tmp_path, [1, 4], *SIZE)
     pairs = find_pairs(tmp_path)
     assert [photo.name for photo, _ in pairs] == ["drawn001_01.jpg", "drawn004_01.jpg"]

@@ -475,21 +475,40 @@ def test_no_network_finds_more_than_resizing_leaves(many_cars):
 # The U-Net's scores
 
 
-def test_what_a_model_gains_on_the_one_before_is_told_car_by_car():
+def test_the_histories_of_two_trainings_become_one(tmp_path):
+    for name in ("a", "b"):
+        write_table(tmp_path / name / "losses.csv", ["step", "epoch", "loss"], [[1, 1, 0.5], [2, 1, 0.4]])
+    rows = unet_scores.joined([tmp_path / "a", tmp_path / "b"], "losses.csv", ("step", "epoch"))
+    assert [(row["run"], row["step"], row["epoch"]) for row in rows] == [(1, 1, 1), (1, 2, 1), (2, 3, 2), (2, 4, 2)]
+
+
+def a_run(folder: Path, scores: list[list[object]] = ()) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"model": None, "stages": "572:2:2", "base_channels": 16, "photographs": "12 with checksum 0"}
+    torch.save({"settings": settings}, folder / "checkpoint.pth")
+    write_table(folder / "scores.csv", ["photograph", "car", "dice", "jaccard"], list(scores))
+    return folder
+
+
+def test_a_trainings_command_has_the_settings_that_it_had(tmp_path):
+    command = f"python train_unet.py --data data/carvana --stages 572:2:2 --base-channels 16 --out runs/{tmp_path.name}"
+    assert unet_scores.command_of(a_run(tmp_path)) == command
+
+
+def test_what_a_run_gains_is_told_car_by_car(tmp_path):
     """A car far below the others would hide a small gain on all of them in the error of the mean."""
-    cars = {"a_01": 0.99, "a_02": 0.97, "b_01": 0.90, "c_01": 0.995}
-    before = [{"photograph": name, "car": name[0], "dice": dice, "jaccard": dice - 0.01} for name, dice in cars.items()]
-    now = [{**row, "dice": row["dice"] + 0.002} for row in before]
-    gain = unet_scores.gain(before, now)
-    assert gain == {"dice": pytest.approx(0.002), "error": pytest.approx(0, abs=1e-9), "better_cars": 3}
-    summary = unet_scores.summary(before)
-    assert summary["dice_median"] == pytest.approx(0.98)
-    assert summary["dice_without_worst_car"] == pytest.approx((0.99 + 0.97 + 0.995) / 3)
+    first = [["a_01", "a", 0.99, 0.98], ["a_02", "a", 0.97, 0.96], ["b_01", "b", 0.90, 0.8], ["c_01", "c", 0.995, 0.99]]
+    second = [[name, car, dice + 0.002, jaccard] for name, car, dice, jaccard in first]
+    runs = unet_scores.run_rows([a_run(tmp_path / "1", first), a_run(tmp_path / "2", second)])
+    assert (runs[0]["gain"], runs[1]["better_cars"]) == ("", 3)
+    assert runs[1]["gain"] == pytest.approx(0.002) and runs[1]["gain_error"] == pytest.approx(0, abs=1e-9)
+    assert runs[0]["dice_median"] == pytest.approx(0.98)
+    assert runs[0]["dice_without_worst_car"] == pytest.approx((0.99 + 0.97 + 0.995) / 3)
 
 
 def test_scores_of_another_model_than_the_one_that_is_shipped_are_refused(tmp_path, monkeypatch):
     (tmp_path / "model.pth").write_bytes(b"other weights")
-    monkeypatch.setattr(sys, "argv", ["unet_scores", "--run", str(tmp_path), "--full", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["unet_scores", "--runs", str(tmp_path), "--full", str(tmp_path)])
     with pytest.raises(SystemExit, match="^error: .*model.pth is not the model of"):
         unet_scores.main()
 

@@ -1,6 +1,5 @@
 """The U-Net trains on photographs split by car, goes on where it was stopped, and is scored on cars it never saw."""
 
-import argparse
 import csv
 import os
 import random
@@ -27,7 +26,6 @@ from carvana import (
     augment,
     car_of,
     find_pairs,
-    how_split,
     load_sample,
     open_photograph,
     read_mask,
@@ -60,7 +58,7 @@ def draw(rng: np.random.Generator, width: int = 96, height: int = 64) -> tuple[I
     return Image.fromarray(picture.astype(np.uint8)), Image.fromarray(mask)
 
 
-def draw_cars(folder: Path, cars: int = 6, views: int = 2) -> Path:
+def draw_cars(folder: Path, cars: int = 6, views: int = 2, prefix: str = "ca") -> Path:
     """Drawn photographs in `folder`, as Kaggle lays them out and names them."""
     rng = np.random.default_rng(0)
     for name in ("train", "train_masks"):
@@ -68,8 +66,8 @@ def draw_cars(folder: Path, cars: int = 6, views: int = 2) -> Path:
     for car in range(cars):
         for view in range(1, views + 1):
             photo, mask = draw(rng)
-            photo.save(folder / "train" / f"ca{car:010}_{view:02}.png")
-            mask.save(folder / "train_masks" / f"ca{car:010}_{view:02}_mask.gif")
+            photo.save(folder / "train" / f"{prefix}{car:010}_{view:02}.png")
+            mask.save(folder / "train_masks" / f"{prefix}{car:010}_{view:02}_mask.gif")
     return folder
 
 
@@ -83,6 +81,12 @@ def data(tmp_path_factory) -> Path:
 def own_data(tmp_path) -> Path:
     """Three drawn cars, one view each, for a test that damages them."""
     return draw_cars(tmp_path / "data", cars=3, views=1)
+
+
+@pytest.fixture
+def extra(tmp_path) -> Path:
+    """Three drawn cars more, one view each."""
+    return draw_cars(tmp_path / "extra", cars=3, views=1, prefix="ec")
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -394,15 +398,6 @@ def test_another_seed_keeps_other_cars_out(data):
     assert len({str(split_by_car(pairs, 2, seed)) for seed in range(5)}) > 1
 
 
-def test_drawn_cars_are_only_trained_on_among_photographs(data):
-    photographs = find_pairs(data)
-    drawn = [(Path(f"drawn00{seed}_01.jpg"), Path(f"drawn00{seed}_01_mask.png")) for seed in range(1, 6)]
-    training, *kept_out = split_by_car(photographs, 2, seed=0)
-    assert split_by_car(photographs + drawn, 2, seed=0) == (training + drawn, *kept_out)
-    assert how_split(photographs + drawn) == "split by car"
-    assert [len(part) for part in split_by_car(drawn, 2, seed=0)] == [1, 2, 2]
-
-
 def test_too_few_cars_are_refused(data):
     with pytest.raises(ValueError, match="keeping 2 x 3 cars out leaves none of the 6 .*: choose a smaller --val-cars"):
         split_by_car(find_pairs(data), 3, seed=0)
@@ -449,7 +444,7 @@ def test_image_and_mask_are_mirrored_and_scaled_together():
     sample = torch.cat([mask * 200, mask * 200, mask * 200, mask])
     moved = 0
     for index in range(40):
-        image, varied = augment(sample, sample.shape[1:], epoch_generator(0, 1, index)).split([3, 1])
+        image, varied = augment(sample, epoch_generator(0, 1, index)).split([3, 1])
         wrong = ((image.float().mean(dim=0) > 90) != varied[0].bool()).sum()
         assert wrong <= 0.01 * varied.numel()  # an edge's pixels are half car
         moved += not torch.equal(varied, mask)
@@ -460,25 +455,12 @@ def test_samples_are_mirrored_scaled_and_lit():
     _, mask = draw(np.random.default_rng(1))
     mask = torch.from_numpy(np.asarray(mask).astype(np.uint8))[None]
     sample = torch.cat([mask * 200, mask * 200, mask * 200, mask])
-    varied = [augment(sample, sample.shape[1:], epoch_generator(0, 1, index)) for index in range(60)]
+    varied = [augment(sample, epoch_generator(0, 1, index)) for index in range(60)]
     mirrored = sum(torch.equal(one[3:], mask.flip(2)) for one in varied)
     larger = sum((one[3] > 0).sum() > 1.05 * (mask > 0).sum() for one in varied)
     assert 10 < mirrored < 40
     assert 5 < larger < 30
     assert len({one[0].max().item() for one in varied}) > 20
-
-
-def test_a_window_shows_its_part_of_the_picture_the_whole_or_something_between():
-    """A checkerboard of fields of 16: the number of fields in a window tells how much it shows."""
-    rows, columns = torch.meshgrid(torch.arange(96), torch.arange(144), indexing="ij")
-    sample = ((rows // 16 + columns // 16) % 2).to(torch.uint8).expand(4, -1, -1)
-    borders = []
-    for index in range(60):
-        mask = augment(sample, (64, 96), epoch_generator(0, 1, index))[3].int()
-        assert mask.shape == (64, 96)
-        borders.append((mask[32].diff() != 0).sum().item())
-    assert min(borders) in (4, 5) and max(borders) == 8  # of 80% of 96 columns, and of all 144
-    assert sum(count in (5, 6) for count in borders) >= 20
 
 
 def test_photographs_are_trained_on_in_their_own_shape_in_multiples_of_16(data):
@@ -504,13 +486,11 @@ def test_an_epoch_shows_no_photograph_twice():
 
 
 def test_stages_are_sizes_epochs_and_batches():
-    assert parse_stages("96:4:8,572:1", batch_size=3) == [(96, 4, 8, 96), (572, 1, 3, 572)]
-    assert parse_stages("572/384:4,96/384:1") == [(572, 4, 1, 384), (96, 1, 1, 96)]
+    assert parse_stages("96:4:8,572:1", batch_size=3) == [(96, 4, 8), (572, 1, 3)]
 
 
 @pytest.mark.parametrize(
-    "text",
-    "|96|96:|96:4:8:1|96:4;|96:4,|a:4|96:-4|9.6:4|15:1|96:0|96/:4|96/0:4|96/16:4".split("|"),
+    "text", ["", "96", "96:", "96:4:8:1", "96:4;", "96:4,", "a:4", "96:-4", "9.6:4", "15:1", "96:0"]
 )
 def test_stages_that_make_no_sense_are_refused(text):
     with pytest.raises(ValueError, match="^--stages: "):
@@ -522,14 +502,14 @@ def test_stages_that_make_no_sense_are_refused(text):
     [
         (["--epochs", "0"], "--epochs must be from 1 to"),
         (["--batch-size", "-1"], "--batch-size must be from 1 to"),
-        (["--size", "0"], "--size must be from 32 to 4096"),
+        (["--size", "0"], "--size must be from 16 to 4096"),
         (["--base-channels", "0"], "--base-channels must be from 1 to"),
         (["--lr", "nan"], "--lr must be from"),
         (["--lr", "inf"], "--lr must be from"),
         (["--val-cars", "0"], "--val-cars must be from 1 to"),
         (["--seed", "-1"], "--seed must be from 0 to"),
         (["--workers", "-1"], "--workers must be from 0 to"),
-        (["--stages", ""], "--stages: '' is not SIZE[/WINDOW]:EPOCHS"),
+        (["--stages", ""], "--stages: '' is not SIZE:EPOCHS"),
         (["--stages", "96:1", "--epochs", "2"], "--stages already says"),
         (["--stages", "32:1:8", "--batch-size", "2"], "--stages already says every stage's batch"),
         (["--device", "tpu"], "unknown device 'tpu'"),
@@ -673,31 +653,46 @@ def test_the_figures_can_be_opened(finished_run, name):
     assert min(open_photograph(finished_run[0] / name).size) > 300
 
 
-def test_batch_norms_take_part_in_the_training_and_are_folded_in_the_end(data, tmp_path, monkeypatch):
-    steps, norms = train_unet.train_steps, []
+def test_extra_pictures_are_trained_on_and_nothing_else(data, extra, tmp_path, monkeypatch, capsys):
+    load, shown = carvana.load_sample, set()
+    monkeypatch.setattr(carvana, "load_sample", lambda pair, *size: shown.add(pair[0]) or load(pair, *size))
+    monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": 0.5, "jaccard": 0.4}])
+    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    words = ["--data", data, "--extra", extra, "--out", tmp_path / "run", *SMALL, "--stages", "32:1:8"]
+    run_main(monkeypatch, *words)
+    assert "Training on 11 photographs, selecting on 2, reporting on 2: split by car\n" in capsys.readouterr().out
+    training, _, _ = split_by_car(find_pairs(data), 1, DEFAULTS["seed"])
+    assert shown == {photo for photo, _ in training + find_pairs(extra)}
 
-    def note(net, *arguments):
-        norms.append(sum(isinstance(part, torch.nn.BatchNorm2d) for part in net.modules()))
-        return steps(net, *arguments)
 
-    monkeypatch.setattr(train_unet, "train_steps", note)
-    run_main(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:1:8")
-    assert norms == [18]
-    assert len(torch.load(tmp_path / "best.pth", weights_only=True)) == 46
+@pytest.mark.parametrize("repeated", [True, False])
+def test_a_run_does_not_go_on_with_other_extra_pictures(data, extra, tmp_path, monkeypatch, repeated):
+    def ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    words = ["--data", data, "--out", tmp_path / "run", "--resume"]
+    with monkeypatch.context() as context, pytest.raises(SystemExit):
+        context.setattr(train_unet, "report_on", ctrl_c)
+        run_main(context, *words, "--extra", extra, *SMALL, "--stages", "32:1:8")
+    for path in extra.glob("*/ec0000000000_*"):
+        path.unlink()
+    error = error_of(monkeypatch, *words, *(["--extra", extra] if repeated else []))
+    assert ("extra_photographs 2 with" if repeated else f"the pictures in {extra} are not those") in error
 
 
-@pytest.mark.parametrize(
-    ("given", "stages"),
-    [
-        ({"batch_size": 4}, "96:3:4,160:3:4,288:3:4,572/384:4:4,572:3:4"),
-        ({"size": 100}, "100:3:8"),
-        ({"epochs": 1}, "572:1:8"),
-        ({}, None),
-    ],
-)
-def test_what_is_not_said_of_the_stages_is_as_by_default(given, stages):
-    unsaid = {"stages": None, "size": None, "epochs": None, "batch_size": None}
-    assert train_unet.given_stages(argparse.Namespace(**unsaid | given)) == stages
+def test_a_fault_in_the_extra_pictures_is_told_before_anything_is_written(data, extra, tmp_path, monkeypatch):
+    (extra / "train_masks" / "ec0000000001_01_mask.gif").unlink()
+    error = error_of(monkeypatch, "--data", data, "--extra", extra, "--out", tmp_path / "run", *SMALL)
+    assert "ec0000000001_01.png: no mask" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_extra_pictures_of_cars_that_are_reported_on_are_refused_and_named(data, tmp_path, monkeypatch):
+    error = error_of(monkeypatch, "--data", data, "--extra", data, "--out", tmp_path / "run", *SMALL)
+    _, selection, report = split_by_car(find_pairs(data), 1, DEFAULTS["seed"])
+    cars = sorted({car_of(pair) for pair in selection + report})
+    assert f"--extra shows cars that are kept out of the training, {', '.join(cars)}:" in error
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_can_start_from_weights_and_has_their_width(finished_run, data, tmp_path, monkeypatch):
@@ -755,15 +750,7 @@ def test_other_settings_than_the_runs_are_refused_and_listed(finished_run, data,
     error = error_of(monkeypatch, *words)
     assert "lr 0.1 (the run has 0.02)" in error
     assert "seed 3 (the run has 0)" in error
-    assert "stages 572:2:8 (the run has 32:5:2,48:3:4)" in error
-
-
-def test_a_run_of_an_earlier_version_is_refused(finished_run, data, tmp_path, monkeypatch):
-    checkpoint = torch.load(finished_run[0] / "checkpoint.pth", weights_only=True)
-    checkpoint |= {"finished": False, "settings": checkpoint["settings"] | {"extra": None}}
-    torch.save(checkpoint, tmp_path / "checkpoint.pth")
-    error = error_of(monkeypatch, "--data", data, "--out", tmp_path, "--resume")
-    assert error.endswith("was begun by another version of this script: choose another --out")
+    assert "stages 572:2:4 (the run has 32:5:2,48:3:4)" in error
 
 
 def test_a_run_does_not_go_on_with_other_photographs(finished_run, own_data, monkeypatch):
@@ -1002,30 +989,21 @@ def torchrun(script: Path, *words) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def run_of_two(data, finished_run, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A run of two processes in float32: bfloat16, on CPUs that have it, rounds by more than 1e-4.
-
-    It starts from weights, for with BatchNorm each process would normalize its own share of a batch.
-    """
+def run_of_two(data, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A run of two processes in float32: bfloat16, on CPUs that have it, rounds by more than 1e-4."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "driver.py").write_text(FLOAT32)
-    words = ["--data", data, "--model", finished_run[0] / "model.pth", *SMALL, "--stages", STAGES]
-    return folder / "run", torchrun(folder / "driver.py", *words, "--out", folder / "run")
+    return folder / "run", torchrun(
+        folder / "driver.py", "--data", data, *SMALL, "--stages", STAGES, "--out", folder / "run"
+    )
 
 
-def test_two_processes_train_as_one_does(run_of_two, finished_run, data, tmp_path, monkeypatch):
+def test_two_processes_train_as_one_does(run_of_two, data, tmp_path, monkeypatch):
     monkeypatch.setattr(train_unet, "has_bfloat16", lambda device: False)
-    words = ["--data", data, "--model", finished_run[0] / "model.pth", *SMALL, "--stages", STAGES]
-    run_main(monkeypatch, *words, "--out", tmp_path)
+    run_main(monkeypatch, "--data", data, *SMALL, "--stages", STAGES, "--out", tmp_path)
     one, two = ([float(row["loss"]) for row in rows_of(out / "losses.csv")] for out in (tmp_path, run_of_two[0]))
     assert len(two) == len(one)
     assert two[:5] == pytest.approx(one[:5], abs=1e-4)
-
-
-def test_two_processes_train_a_network_from_chance(data, tmp_path):
-    done = torchrun(ROOT / "train_unet.py", "--data", data, *SMALL, "--stages", "32:1:8", "--out", tmp_path / "run")
-    assert done.returncode == 0
-    assert len(torch.load(tmp_path / "run" / "best.pth", weights_only=True)) == 46
 
 
 def test_only_one_of_two_processes_speaks(run_of_two):
@@ -1074,6 +1052,6 @@ def test_an_error_is_told_once_however_long_the_first_process_needs_to_find_it(o
 
 def test_an_odd_batch_is_not_shared_by_two_processes(data):
     settings = {**DEFAULTS, "val_cars": 1, "stages": "32:1:3"}
-    train_unet.check_fit(settings, find_pairs(data), ranks=1)
+    train_unet.check_fit(settings, find_pairs(data), [], ranks=1)
     with pytest.raises(ValueError, match="^a batch of 3 cannot be shared equally by 2 processes$"):
-        train_unet.check_fit(settings, find_pairs(data), ranks=2)
+        train_unet.check_fit(settings, find_pairs(data), [], ranks=2)
