@@ -438,7 +438,7 @@ def test_a_small_training_of_the_u_net_is_scored_on_the_report_cars(many_cars, t
     assert 0 <= row["jaccard"] <= row["dice"] <= 1
 
 
-@pytest.mark.parametrize("levers", ["nothing", "all"])
+@pytest.mark.parametrize("levers", ["nothing", "all", "context"])
 def test_what_a_training_was_helped_by_is_gone_in_the_end(many_cars, tmp_path, monkeypatch, levers):
     monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path)
     for name, value in {"SIZE": 32, "BATCH_SIZE": 2, "EPOCHS": 1}.items():
