@@ -2,8 +2,8 @@
 
     python -m report.experiments unet_recipe --data DIR
 
-Each lever alone, and four together, for some ten minutes on small pictures; scored on the selection cars, since a choice
-is made by it. What helps is gone in the end: the network is a plain `UNet`, as in model.pth.
+Each lever alone, and four together, for some ten minutes on small pictures; scored on the selection cars, since a
+choice is made by it. What helps is gone in the end: the network is a plain `UNet`, as in model.pth.
 """
 
 import argparse
