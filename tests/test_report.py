@@ -438,7 +438,7 @@ def test_a_small_training_of_the_u_net_is_scored_on_the_report_cars(many_cars, t
     assert 0 <= row["jaccard"] <= row["dice"] <= 1
 
 
-@pytest.mark.parametrize("levers", ["nothing", "all", "context"])
+@pytest.mark.parametrize("levers", ["nothing", "all", "context", "scores_and_masks"])
 def test_what_a_training_was_helped_by_is_gone_in_the_end(many_cars, tmp_path, monkeypatch, levers):
     monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path)
     for name, value in {"SIZE": 32, "BATCH_SIZE": 2, "EPOCHS": 1}.items():
@@ -463,6 +463,15 @@ def test_pixels_at_the_outline_weigh_more():
         wrong[..., column] *= -1
         losses.append(unet_recipe.edge_loss(wrong, masks).item())
     assert losses[0] < losses[1]
+
+
+def test_what_is_learned_is_masks_and_what_a_teacher_says_in_the_given_shares():
+    certain = UNet(3, 1, base_channels=1)
+    torch.nn.init.zeros_(certain.final_conv.weight)
+    torch.nn.init.constant_(certain.final_conv.bias, 50.0)  # "car", whatever it sees
+    batch = torch.rand(2, 3, 16, 16), torch.zeros(2, 1, 16, 16)
+    _, learned = next(unet_recipe.taught(certain, [batch], masks_share=0.25))
+    assert learned.unique().tolist() == [0.75]
 
 
 def test_no_network_finds_more_than_resizing_leaves(many_cars):
