@@ -465,13 +465,22 @@ def test_pixels_at_the_outline_weigh_more():
     assert losses[0] < losses[1]
 
 
-def test_what_is_learned_is_masks_and_what_a_teacher_says_in_the_given_shares():
+def test_a_teacher_says_of_each_pixel_how_probably_it_is_car():
     certain = UNet(3, 1, base_channels=1)
     torch.nn.init.zeros_(certain.final_conv.weight)
     torch.nn.init.constant_(certain.final_conv.bias, 50.0)  # "car", whatever it sees
     batch = torch.rand(2, 3, 16, 16), torch.zeros(2, 1, 16, 16)
-    _, learned = next(unet_recipe.taught(certain, [batch], masks_share=0.25))
-    assert learned.unique().tolist() == [0.75]
+    _, targets = next(unet_recipe.taught(certain, [batch]))
+    assert targets.flatten(2).unique(dim=2).tolist() == [[[0], [1]], [[0], [1]]]
+
+
+def test_a_pupil_learns_masks_in_dice_and_scores_in_the_cross_entropy():
+    scores, masks, said = torch.randn(3, 2, 1, 16, 16)
+    masks, said = (masks > 0).float(), torch.sigmoid(said)
+    loss = unet_recipe.taught_loss(scores, torch.cat([masks, said], 1), masks_shares=(0.0, 1.0))
+    cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(scores, said)
+    dice = train_unet.dice_coefficient(torch.sigmoid(scores), masks).mean()
+    torch.testing.assert_close(loss, cross_entropy + 1 - dice)
 
 
 def test_no_network_finds_more_than_resizing_leaves(many_cars):
