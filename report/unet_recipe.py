@@ -118,10 +118,10 @@ def recipe(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
                 images = sharpened(images, epoch_generator(seed, epoch, len(dataset) + 1 + step))
             yield halved(images, masks) if "context" in levers and step % 2 else (images, masks)
 
-    def fit(settings: Row, levers: set[str]) -> tuple[UNet, float]:
-        seed = settings["seed"]
+    def fit(settings: Row) -> tuple[UNet, float]:
+        seed, levers = settings["seed"], LEVERS[settings["levers"]]
         masks_shares = MASKS_SHARES.get(settings["levers"])
-        teacher = None if masks_shares is None else fit({"levers": TEACHER, "seed": seed}, LEVERS[TEACHER])[0]
+        teacher = None if masks_shares is None else fit({"levers": TEACHER, "seed": seed})[0]
         torch.manual_seed(seed)
         model = UNet(3, 1, base_channels=32 if "wide" in levers else 16)
         if "normalized" in levers:
@@ -143,11 +143,11 @@ def recipe(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
         fold_norms(plain)
         return plain, sum(row["seconds"] for row in run.history)
 
-    def train(settings: Row, levers: set[str]) -> Row:
-        model, seconds = fit(settings, levers)
+    def train(settings: Row) -> Row:
+        model, seconds = fit(settings)
         scores = score_pictures(model.to(CPU), selection, SIZE, "selection cars")
         return {"dice": mean(scores, "dice"), "lowest": min(x["dice"] for x in scores), "seconds": round(seconds, 1)}
 
-    for (name, levers), seed in product(LEVERS.items(), range(min(2, args.seeds))):
+    for name, seed in product(LEVERS, range(min(2, args.seeds))):
         settings = {"levers": name, "seed": seed}
-        yield settings, partial(train, settings, levers)
+        yield settings, partial(train, settings)
