@@ -28,6 +28,7 @@ function drawTo(event) {
 clear();
 // In a digit of three fifths of the pad as thick as MNIST's strokes, 2.4 of 20 pixels
 Object.assign(pad, { lineWidth: 20, lineCap: "round", strokeStyle: "white" });
+canvas.addEventListener("mousedown", (event) => event.preventDefault()); // or it drags what is selected
 canvas.addEventListener("pointerdown", (event) => {
   if (!event.isPrimary || event.button !== 0) return; // one finger, or the mouse's main button
   canvas.setPointerCapture(event.pointerId); // strokes may leave the pad and come back

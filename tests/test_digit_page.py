@@ -139,6 +139,12 @@ def test_a_finger_draws_too_and_does_not_move_the_page(open_page):
     assert (answer(page), page.evaluate("scrollY")) == ("7", 0)
 
 
+def test_a_stroke_is_drawn_though_all_text_of_the_page_is_selected(page):
+    page.keyboard.press("Control+A")
+    draw(page, SEVENS["plain"])
+    assert answer(page) == "7"
+
+
 def test_the_probabilities_appear_while_the_pen_is_down(page):
     start, corner, _ = places(page, SEVENS["plain"][0])
     page.mouse.move(*start)
