@@ -17,3 +17,12 @@ def browser():
         browser = playwright.chromium.launch(executable_path=chromium)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def expect(browser):
+    """Playwright's assertions, which give a page ten seconds to come true."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=10_000)
+    return expect

@@ -20,6 +20,7 @@ from training import pick_device
 
 ROOT = Path(__file__).parent.parent
 PAD = "#pad canvas"
+READ = ".reading tr:has(.best) th"  # the digits that the networks take the drawing for
 
 
 # The answers, without the page
@@ -111,28 +112,24 @@ def message(page):
     return text
 
 
-def wait_until_read(page, digit):
-    """The page answers stroke by stroke: until both networks take what is drawn for this digit."""
-    page.locator(".reading tr:has(.best ~ .best) th", has_text=digit).wait_for()
-
-
 def share_of_car(page):
     return float(page.get_by_text("of the picture").inner_text().split()[2].rstrip("%"))
 
 
-def test_a_seven_drawn_with_the_mouse_is_read_as_7_by_both_networks(page):
-    for strokes in SEVENS.values():
+def test_a_seven_drawn_with_the_mouse_is_read_as_7_by_both_networks(page, expect):
+    for shape, strokes in SEVENS.items():
         draw(page, strokes, PAD)
         page.wait_for_timeout(500)  # the last stroke is on its way
-        wait_until_read(page, "7")
+        expect(page.locator(".reading .best"), shape).to_have_count(2)
+        expect(page.locator(READ), shape).to_have_text(["7"])
         page.get_by_role("button", name="Clear").click()
         page.wait_for_selector(".reading .best", state="detached")
 
 
-def test_a_stroke_is_drawn_though_all_text_of_the_page_is_selected(page):
+def test_a_stroke_is_drawn_though_all_text_of_the_page_is_selected(page, expect):
     page.keyboard.press("Control+A")
     draw(page, SEVENS["plain"], PAD)
-    wait_until_read(page, "7")
+    expect(page.locator(READ)).to_have_text(["7"])
 
 
 def test_the_maps_of_c1_are_shown_on_request(page):
@@ -143,11 +140,11 @@ def test_the_maps_of_c1_are_shown_on_request(page):
     assert page.locator(".maps img").count() == 6
 
 
-def test_a_photograph_of_a_digit_is_read(page, tmp_path):
+def test_a_photograph_of_a_digit_is_read(page, expect, tmp_path):
     digit = (255 - load_mnist(ROOT / "data", train=False)[0][0, 0] * 255).byte().numpy()
     Image.fromarray(digit).resize((200, 200)).save(tmp_path / "seven.png")
     upload(page, "A digit", tmp_path / "seven.png")
-    wait_until_read(page, "7")
+    expect(page.locator(READ)).to_have_text(["7"])
 
 
 def test_the_slider_changes_the_share_of_the_car_and_the_mask_has_the_photographs_size(page):
@@ -211,20 +208,19 @@ def test_fifty_uploads_at_once_are_refused_in_a_message(page):
     assert "At most 20 pictures" in message(page)
 
 
-def test_two_windows_at_once_get_each_its_own_answer(open_page):
+def test_two_windows_at_once_get_each_its_own_answer(open_page, expect):
     one, other = open_page(), open_page()
     draw(one, SEVENS["plain"], PAD)
     upload(other, "A car", ROOT / "car.jpg")
     other.wait_for_selector("text=of the picture")
-    wait_until_read(one, "7")
+    expect(one.locator(READ)).to_have_text(["7"])
     assert other.locator(".reading .best").count() == 0
 
 
-def test_the_switch_makes_the_page_chinese(page):
+def test_the_switch_makes_the_page_chinese(page, expect):
     page.get_by_text("中文").click()
     page.wait_for_selector("text=试试这些网络")
-    for name in ("数字", "汽车", "猫还是狗"):  # the tabs change after the title
-        page.get_by_role("tab", name=name, exact=True).wait_for()
+    expect(page.get_by_role("tab")).to_have_text(["数字", "汽车", "猫还是狗"])  # they change after the title
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["laptop", "phone"])
