@@ -23,7 +23,9 @@ In this order:
 6. interpolate the scores to the photograph's size (bilinear);
 7. sigmoid, then threshold: 1 is car, 0 is not.
 
-Without step 4 the network would give 560 of 572 rows, and its maps would not fit each other (see `UNet.forward`).
+Steps 2 and 3 go without torchvision, which hands them to Pillow and NumPy anyway: to import it takes longer than all
+seven. Without step 4 the network would give 560 of 572 rows, and its maps would not fit each other (see
+`UNet.forward`).
 """
 
 import argparse
@@ -36,14 +38,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image, ImageFilter
 from torch.nn import functional as F
-from torchvision.transforms.functional import resize, to_tensor
 from tqdm import tqdm
 
 from carvana import is_picture, open_photograph
-from training import pick_device, write_whole
+from training import between, command, in_words, lacks_memory, pick_device, shipped, told, write_whole
 from unet import UNet, load_unet
 
 MAX_ASPECT = 4  # of the network's input; Carvana's is 1.5
@@ -66,7 +66,8 @@ def predict_scores(model: UNet, image: Image.Image, size: int = 572) -> torch.Te
     """The scores [1, 1, h, w] of `image` (RGB), its short side `size` pixels, by steps 2 to 5 above."""
     device = next(model.parameters()).device
     height, width = network_size(*image.size, size)
-    x = to_tensor(resize(image, [height, width]))[None].to(device)  # [1, 3, h, w]
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    x = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None] / 255  # [1, 3, h, w]
     x = F.pad(x, (0, -width % 16, 0, -height % 16), mode="replicate")
     return model(x.to(memory_format=torch.channels_last))[:, :, :height, :width]
 
@@ -108,7 +109,7 @@ def save_picture(picture: Image.Image, path: Path, **options: Any) -> None:
         picture.save(buffer, Image.registered_extensions().get(path.suffix.lower()), **options)
     except ValueError as error:
         raise OSError(str(error)) from error
-    path.write_bytes(buffer.getbuffer())
+    path.write_bytes(buffer.getvalue())
 
 
 def plot_img_and_mask(img: Image.Image, mask: np.ndarray, filename: Path | str) -> None:
@@ -116,6 +117,8 @@ def plot_img_and_mask(img: Image.Image, mask: np.ndarray, filename: Path | str) 
 
     `mask` is an [H, W] integer array of 0 and 1. Raises OSError if the file cannot be written.
     """
+    from matplotlib.figure import Figure  # takes a second, which every call would pay
+
     figure = Figure(figsize=(10, 0.4 + 4.9 * min(2, img.height / img.width)), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.set_title("Input image")
@@ -162,9 +165,9 @@ def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, thr
     image = open_photograph(photo)
     try:
         mask = predict_mask(model, image, size, threshold)
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
-            raise ValueError(f"not enough memory for {photo} at --size {size}: choose a smaller one") from None
+    except (RuntimeError, MemoryError) as error:
+        if lack := lacks_memory(error, f"choose a smaller --size than {size} for {photo}"):
+            raise ValueError(lack) from None
         raise
     # Pillow's default, level 6, makes a PNG hardly smaller and takes as long as a small network's forward.
     saves = [
@@ -210,48 +213,49 @@ def folder_jobs(folder: Path, targets: list[Path | None]) -> dict[Path, list[Pat
     return {photo: [target and target / names[photo] for target in targets] for photo in photos}
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the overlay of the car in a photograph.")
     parser.add_argument("input", type=Path, help="a photograph, or a folder of them")
     parser.add_argument("output", type=Path, help="the overlay, .png, .jpg or another picture format; or a folder")
-    parser.add_argument("-m", "--model", type=Path, default=Path("model.pth"), help="the weights (default: model.pth)")
-    parser.add_argument("--size", type=int, default=572, help="short side of the network's input (default: 572 pixels)")
-    parser.add_argument("--threshold", type=float, default=0.5, help="least probability that is car (default: 0.5)")
+    model = shipped("model.pth")
+    parser.add_argument("-m", "--model", type=Path, default=model, help="the weights (default: model.pth)")
+    size = between(16, 4096)
+    parser.add_argument(
+        "--size", type=size, default=572, help="short side of the network's input (default: 572 pixels)"
+    )
+    threshold = between(1e-6, 1 - 1e-6)
+    parser.add_argument("--threshold", type=threshold, default=0.5, help="least probability that is car (default: 0.5)")
     parser.add_argument("--mask", type=Path, help="also write the mask, 255 on the car and 0 elsewhere")
     parser.add_argument("--figure", type=Path, help="also write the photograph beside its mask")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     args = parser.parse_args()
-    sys.stdout.reconfigure(errors="replace")  # where it cannot spell a picture's name, as in some of Windows' pipes
     targets = [args.output, args.mask, args.figure]
     # A full-width network writes gigabytes of maps, which is faster in Linux's huge pages. Read by PyTorch when it
     # makes its first tensor, ignored elsewhere.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-    try:
-        if not 16 <= args.size <= 4096:
-            raise ValueError(f"--size must be between 16 and 4096 pixels, not {args.size}")
-        if not 0 < args.threshold < 1:
-            raise ValueError(f"--threshold must lie between 0 and 1, not {args.threshold}")
+    with told():
         model = load_unet(args.model, pick_device(args.device))
         jobs = folder_jobs(args.input, targets) if args.input.is_dir() else {args.input: targets}
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
     failures = []
-    progress = tqdm(jobs.items(), unit="picture", disable=not args.input.is_dir())
-    for photo, outputs in progress:
-        try:
-            share = segment(model, photo, outputs, args.size, args.threshold)
-        except (ValueError, OSError) as error:
-            failures.append(f"error: {error}")
-            continue
-        progress.write(f"{outputs[0]}: car on {share:.1%} of the picture")
-        if share == 0:
-            progress.write(
-                f"warning: no car found in {photo}: is it a photograph of a whole car? (A lower --threshold may find "
-                "it; if none is found in any picture, the weights are untrained or damaged.)",
-                file=sys.stderr,
-            )
+    progress = tqdm(jobs.items(), unit="picture", disable=None if args.input.is_dir() else True)
+    try:
+        for photo, outputs in progress:
+            try:
+                share = segment(model, photo, outputs, args.size, args.threshold)
+            except (ValueError, OSError) as error:
+                failures.append(f"error: {in_words(error)}")
+                continue
+            progress.write(f"{outputs[0]}: car on {share:.1%} of the picture")
+            if share == 0:
+                progress.write(
+                    f"warning: no car found in {photo}: is it a photograph of a whole car? (A lower --threshold may "
+                    "find it; if none is found in any picture, the weights are untrained or damaged.)",
+                    file=sys.stderr,
+                )
+    except KeyboardInterrupt:
+        sys.exit("\nstopped: what is named above is done, and nothing is half written")
     if failures and args.input.is_dir():
         failures.append(f"error: {len(failures)} of {len(jobs)} pictures could not be done")
     if failures:
@@ -259,7 +263,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("\nstopped: what is named above is done, and nothing is half written")
+    main()

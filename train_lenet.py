@@ -14,71 +14,103 @@ Training accuracy is that of the distorted digits while the network still learne
 """
 
 import argparse
+import gzip
+import hashlib
 import math
-import sys
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
-from torchvision.datasets import MNIST
-from torchvision.datasets.utils import check_integrity
 from tqdm import tqdm
 
 from lenet import LeNet5, LeNet5Original, original_loss
-from training import Run, add_run_arguments, epoch_generator, pick_device, save_weights, write_whole
+from training import (
+    Run,
+    add_run_arguments,
+    between,
+    command,
+    epoch_generator,
+    pick_device,
+    save_weights,
+    shipped,
+    told,
+    write_whole,
+)
 
 DEFAULTS = {
     "model": "modern",
     "epochs": 10,
     "batch_size": 256,
-    "lr": None,
+    "lr": 0.012,
     "augment": True,
     "seed": 0,
     "validate": False,
 }
-LEARNING_RATES = {"modern": 0.012, "original": 0.012}
-MNIST_SIZES = {  # bytes of the four extracted files: torchvision does not notice one that was cut short
-    "train-images-idx3-ubyte": 47040016,
-    "train-labels-idx1-ubyte": 60008,
-    "t10k-images-idx3-ubyte": 7840016,
-    "t10k-labels-idx1-ubyte": 10008,
+MNIST_FILES = {  # name, without .gz: MD5 of the archive, and the shape of the numbers in it
+    "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", (60000, 28, 28)),
+    "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", (60000,)),
+    "t10k-images-idx3-ubyte": ("9fb629c4189551a2d022fa330f9573f3", (10000, 28, 28)),
+    "t10k-labels-idx1-ubyte": ("ec29112dd5afa0611ce80d1b7f02629c", (10000,)),
 }
 VALIDATION_DIGITS = 5000
 WEIGHT_DECAY = 0.01
 
 
+def read_mnist_file(raw: Path, name: str) -> Tensor | None:
+    """The numbers, uint8, of one of MNIST's files in the folder `raw`, packed or not; None if it is not there whole."""
+    md5, shape = MNIST_FILES[name]
+    archive, size = raw / f"{name}.gz", math.prod(shape)
+    with suppress(FileNotFoundError):
+        packed = archive.read_bytes()
+        if hashlib.md5(packed, usedforsecurity=False).hexdigest() == md5:
+            return torch.from_numpy(np.frombuffer(gzip.decompress(packed), np.uint8)[-size:].reshape(shape).copy())
+    with suppress(FileNotFoundError):
+        content = (raw / name).read_bytes()
+        if len(content) == size + 4 + 4 * len(shape):  # a header, then the numbers
+            return torch.from_numpy(np.frombuffer(content, np.uint8)[-size:].reshape(shape).copy())
+    return None
+
+
+def download_mnist(raw: Path) -> None:
+    """Puts MNIST's archives into the folder `raw`; raises ValueError or OSError, worded for the user."""
+    from torchvision.datasets import MNIST  # takes as long to import as PyTorch itself, and is seldom needed
+
+    bad = [
+        f"{raw / name}.gz (MD5 {md5})" for name, (md5, _) in MNIST_FILES.items() if read_mnist_file(raw, name) is None
+    ]
+    with TemporaryDirectory() as folder:  # so that what is cut short, or done by two at once, harms nothing
+        try:
+            with redirect_stdout(StringIO()):  # it prints a page of URLs and what went wrong with each
+                MNIST(folder, download=True)
+        except (RuntimeError, OSError) as error:
+            what = "MNIST is missing or damaged, and could not be downloaded"
+            raise ValueError(f"{what}: put there by hand {', '.join(bad)}") from error
+        raw.mkdir(parents=True, exist_ok=True)
+        for name in MNIST_FILES:
+            with write_whole(raw / f"{name}.gz") as part:
+                shutil.copyfile(Path(folder, "MNIST", "raw", f"{name}.gz"), part)
+
+
 def load_mnist(root: Path, train: bool) -> tuple[Tensor, Tensor]:
     """MNIST's images `[B, 1, 28, 28]`, values in [0, 1] with 0 the background, and labels `[B]`, 0 to 9.
 
-    Uses the archives in ROOT/MNIST/raw, or downloads them. Raises RuntimeError, its message meant for the user.
+    Uses the archives in ROOT/MNIST/raw (ROOT may also be one of these two folders), or downloads them. Raises
+    ValueError or OSError, worded for the user.
     """
-    raw = root / "MNIST" / "raw"
-    sizes = {raw / name: size for name, size in MNIST_SIZES.items()}
-    try:
-        if any(not path.exists() or path.stat().st_size != size for path, size in sizes.items()):
-            raw.mkdir(parents=True, exist_ok=True)
-            with FileLock(raw / ".lock"):  # another process may be extracting them: then wait until it is done
-                for path, size in sizes.items():
-                    if path.exists() and path.stat().st_size != size:
-                        path.unlink()
-                with redirect_stdout(StringIO()):  # torchvision prints a page of URLs and what went wrong with each
-                    MNIST(root, download=True)
-        dataset = MNIST(root, train=train)
-    except (RuntimeError, OSError) as error:
-        bad = [f"{raw / name} (MD5 {md5})" for name, md5 in MNIST.resources if not check_integrity(raw / name, md5)]
-        if not bad:
-            raise RuntimeError(f"cannot read MNIST from {raw}: {error}") from error
-        raise RuntimeError(
-            f"MNIST is missing or damaged, and could not be downloaded: put there by hand {', '.join(bad)}"
-        ) from error
-    return dataset.data.unsqueeze(1) / 255, dataset.targets
+    raw = {"MNIST": root / "raw", "raw": root}.get(root.name, root / "MNIST" / "raw")
+    names = [name for name in MNIST_FILES if name.startswith("train" if train else "t10k")]
+    if any(read_mnist_file(raw, name) is None for name in names):
+        download_mnist(raw)
+    images, labels = (read_mnist_file(raw, name) for name in names)
+    return images.unsqueeze(1) / 255, labels.long()
 
 
 def random_maps(count: int, generator: torch.Generator, strength: float = 1) -> Tensor:
@@ -199,6 +231,8 @@ def evaluate(
 
 def plot_confusion(path: Path, labels: Tensor, predictions: Tensor, classes: Sequence[str] = "0123456789") -> None:
     """Draws how often each class was read as each other; the mistakes are coloured, the right answers only counted."""
+    from matplotlib.figure import Figure  # takes a second, which every command would pay
+
     counts = torch.bincount(labels * 10 + predictions, minlength=100).view(10, 10)
     mistakes = counts.clone().fill_diagonal_(0)
     figure = Figure(figsize=(5.6, 5.7), layout="constrained")
@@ -217,6 +251,8 @@ def plot_confusion(path: Path, labels: Tensor, predictions: Tensor, classes: Seq
 
 def plot_mistakes(path: Path, images: Tensor, labels: Tensor, scores: Tensor, most: int = 60) -> None:
     """Draws the digits that were read wrong, those first of which the network was surest."""
+    from matplotlib.figure import Figure  # takes a second, which every command would pay
+
     sureness, predictions = scores.softmax(dim=1).max(dim=1)
     wrong = torch.nonzero(predictions != labels)[:, 0]
     wrong = wrong[sureness[wrong].argsort(descending=True, stable=True)]
@@ -237,34 +273,20 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    rates = ", ".join(f"{lr} for {model}" for model, lr in LEARNING_RATES.items())
-    parser.add_argument("--epochs", type=int, help=f"times through the training set (default: {DEFAULTS['epochs']})")
-    parser.add_argument("--batch-size", type=int, help=f"digits a step (default: {DEFAULTS['batch_size']})")
-    parser.add_argument("--lr", type=float, help=f"highest learning rate (default: {rates})")
-    parser.add_argument("--model", choices=list(LEARNING_RATES), help=f"network (default: {DEFAULTS['model']})")
-    parser.add_argument(
-        "--no-augment", dest="augment", action="store_false", default=None, help="train on the digits as they are"
-    )
-    parser.add_argument("--seed", type=int, help=f"first weights, order, distortions (default: {DEFAULTS['seed']})")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of MNIST/raw (default: data)")
-    parser.add_argument(
-        "--validate",
-        action="store_true",
-        default=None,
-        help=f"train without the last {VALIDATION_DIGITS:,} digits and test on them, to choose settings",
-    )
+    add = parser.add_argument
+    epochs, batch_size = between(1, 1_000_000), between(1, 60_000)
+    add("--epochs", type=epochs, help=f"times through the training set (default: {DEFAULTS['epochs']})")
+    add("--batch-size", type=batch_size, help=f"digits a step (default: {DEFAULTS['batch_size']})")
+    add("--lr", type=between(1e-12, 1e30), help=f"highest learning rate (default: {DEFAULTS['lr']})")
+    add("--model", choices=["modern", "original"], help=f"network (default: {DEFAULTS['model']})")
+    add("--no-augment", dest="augment", action="store_false", default=None, help="train on the digits as they are")
+    seed_help = f"first weights, order, distortions (default: {DEFAULTS['seed']})"
+    add("--seed", type=between(0, 2**32 - 1), help=seed_help)
+    add("--data", type=Path, default=shipped("data/MNIST"), help="folder of MNIST/raw (default: data)")
+    validate_help = f"train without the last {VALIDATION_DIGITS:,} digits and test on them, to choose settings"
+    add("--validate", action="store_true", default=None, help=validate_help)
     add_run_arguments(parser, "lenet")
     return parser.parse_args()
-
-
-def check_arguments(args: argparse.Namespace) -> None:
-    most = {"epochs": 1_000_000, "batch_size": 60_000, "lr": 1e30}  # beyond these, torch fails with a traceback
-    for name, limit in most.items():
-        value = getattr(args, name)
-        if value is not None and not 0 < value <= limit:
-            sys.exit(f"error: --{name.replace('_', '-')} must be more than 0 and at most {limit}, not {value}")
-    if args.seed is not None and not 0 <= args.seed < 2**32:
-        sys.exit(f"error: --seed must be from 0 to {2**32 - 1}, not {args.seed}")
 
 
 def make_network(name: str) -> tuple[nn.Module, Callable[[Tensor, Tensor], Tensor]]:
@@ -307,6 +329,7 @@ def train(run: Run, train_set: tuple[Tensor, Tensor], test_set: tuple[Tensor, Te
             flush=True,
         )
 
+    model.eval()  # no epoch has done it where the run was stopped after its last one
     with torch.inference_mode():
         scores = torch.cat([model(images) for images, _ in test_batches]).cpu()
     images, labels = (tensor.cpu() for tensor in test_set)
@@ -323,18 +346,13 @@ def train(run: Run, train_set: tuple[Tensor, Tensor], test_set: tuple[Tensor, Te
     print(f"{test_name.capitalize()} accuracy: {correct / len(labels):.2%} ({correct}/{len(labels)})")
 
 
+@command
 def main() -> None:
     args = parse_arguments()
-    check_arguments(args)
-    try:
+    with told():
         device = pick_device(args.device)
         train_set, test_set = load_mnist(args.data, train=True), load_mnist(args.data, train=False)
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)  # MNIST may take its time to download, and there is nothing yet to go on with
-    run = Run("train_lenet.py", args, DEFAULTS, device)
-    run.settings["lr"] = run.settings["lr"] or LEARNING_RATES[run.settings["model"]]
+        run = Run("train_lenet.py", args, DEFAULTS, device)
     if run.settings["validate"]:
         images, labels = train_set
         train_set = images[:-VALIDATION_DIGITS], labels[:-VALIDATION_DIGITS]

@@ -22,7 +22,6 @@ A run's folder gets `best.pth` (the best weights, float32), `model.pth` (the sam
 """
 
 import argparse
-import atexit
 import os
 import random
 import re
@@ -36,7 +35,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
@@ -49,6 +47,7 @@ from carvana import (
     car_of,
     find_pairs,
     fingerprint,
+    how_shared,
     how_split,
     open_photograph,
     read_mask,
@@ -56,31 +55,37 @@ from carvana import (
     split_by_car,
 )
 from infer_unet import predict_mask
-from training import Run, add_run_arguments, epoch_generator, pick_device, save_weights, write_rows, write_whole
+from training import (
+    Run,
+    add_run_arguments,
+    agree,
+    between,
+    command,
+    epoch_generator,
+    gathered,
+    is_main,
+    join_processes,
+    lacks_memory,
+    save_weights,
+    together,
+    told,
+    write_rows,
+    write_whole,
+)
 from unet import UNet, load_unet
 
 SIZE, EPOCHS, BATCH_SIZE = 572, 5, 4
 DEFAULTS = {
     "model": None,
-    "extra": None,
     "stages": f"{SIZE}:{EPOCHS}:{BATCH_SIZE}",
     "base_channels": 64,
     "lr": 0.001,
     "val_cars": 14,
     "seed": 0,
     "photographs": None,
-    "extra_photographs": None,
 }
-LIMITS = {  # beyond these, torch fails with a traceback, or takes all memory
-    "size": (16, 4096),
-    "epochs": (1, 100_000),
-    "batch_size": (1, 100_000),
-    "base_channels": (1, 1024),
-    "lr": (1e-12, 1e6),
-    "val_cars": (1, 1_000_000),
-    "seed": (0, 2**32 - 1),
-    "workers": (0, 1024),
-}
+# Beyond these, torch fails with a traceback, or takes all memory.
+STAGE_LIMITS = {"size": between(16, 4096), "epochs": between(1, 100_000), "batch": between(1, 100_000)}
 WEIGHT_DECAY = 0.01
 SELECTION_PICTURES = 28
 SMOOTHING = 1e-4  # eps of Dice and Jaccard: two empty masks agree
@@ -124,10 +129,10 @@ def score_pictures(model: UNet, pairs: list[Pair], size: int, description: str) 
     model.eval()
     rows = []
     for pair in tqdm(pairs, description, unit="picture", leave=False, disable=None):
-        prediction = torch.from_numpy(predict_mask(model, open_photograph(pair[0]), size)).float()
-        target = torch.from_numpy(read_mask(pair[1])).float()
+        prediction = torch.from_numpy(predict_mask(model, open_photograph(pair.photo), size)).float()
+        target = torch.from_numpy(read_mask(pair.mask, pair.half)).float()
         scores = {"dice": dice_coefficient(prediction, target).item(), "jaccard": jaccard(prediction, target).item()}
-        rows.append({"photograph": pair[0].name, "car": car_of(pair), **scores})
+        rows.append({"photograph": pair.photo.name, "car": car_of(pair), **scores})
     return rows
 
 
@@ -141,10 +146,11 @@ def parse_stages(text: str, batch_size: int = 1) -> list[tuple[int, int, int]]:
     for stage in text.split(","):
         if not re.fullmatch(r"\d{1,9}:\d{1,9}(:\d{1,9})?", stage):
             raise ValueError(f"--stages: {stage!r} is not SIZE:EPOCHS or SIZE:EPOCHS:BATCH")
-        size, epochs, *batch = map(int, stage.split(":"))
-        stages.append((size, epochs, *(batch or [batch_size])))
-        for name, value in zip(LIMITS, stages[-1], strict=False):
-            check_limit(f"--stages: {name} in {stage!r}", value, name)
+        numbers = stage.split(":") + [str(batch_size)]
+        try:
+            stages.append(tuple(limit(number) for limit, number in zip(STAGE_LIMITS.values(), numbers, strict=False)))
+        except argparse.ArgumentTypeError as error:
+            raise ValueError(f"--stages: a number of {stage!r} {error}") from None
     return stages
 
 
@@ -198,21 +204,35 @@ def train_steps(
         yield shown.item()
 
 
+def in_figures(name: str) -> dict[str, Any]:
+    """`name` as the arguments of a text that matplotlib draws: as it is where the fonts here allow it."""
+    from matplotlib.font_manager import fontManager, get_font
+
+    chinese = {"Microsoft YaHei", "PingFang SC", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "SimHei"}
+    family = ["DejaVu Sans", *sorted(chinese & set(fontManager.get_font_names()))]
+    fonts = [get_font(fontManager.findfont(font)) for font in family]
+    drawn = [any(font.get_char_index(ord(letter)) for font in fonts) for letter in name]
+    letters = [letter if has else ascii(letter)[1:-1] for letter, has in zip(name, drawn, strict=True)]
+    return {"label": "".join(letters), "family": family, "parse_math": False}
+
+
 def plot_worst(path: Path, model: UNet, pairs: list[Pair], scores: list[dict[str, Any]], size: int) -> None:
     """Draws the eight photographs of lowest Dice; red is what was wrongly taken for car, blue what was missed."""
+    from matplotlib.figure import Figure  # takes a second, which every command would pay
+
     worst = sorted(zip(scores, pairs, strict=True), key=lambda item: item[0]["dice"])[:8]
     rows = -(-len(worst) // 4)
     figure = Figure(figsize=(16, 2.9 * rows + 0.4), layout="constrained")
     for axes in figure.subplots(rows, 4, squeeze=False).flat:
         axes.axis("off")
-    for axes, (row, (photo, mask)) in zip(figure.axes, worst, strict=False):
-        image, target = open_photograph(photo), read_mask(mask)
+    for axes, (row, pair) in zip(figure.axes, worst, strict=False):
+        image, target = open_photograph(pair.photo), read_mask(pair.mask, pair.half)
         prediction = predict_mask(model, image, size) > 0
         picture = np.asarray(image.convert("L").convert("RGB")) * 0.7  # grey, for cars may be red or blue
         picture[prediction & ~target] = (255, 0, 0)
         picture[target & ~prediction] = (0, 90, 255)
         axes.imshow(picture.astype(np.uint8))
-        axes.set_title(f"{row['photograph']}: Dice {row['dice']:.3f}", fontsize=10)
+        axes.set_title(**in_figures(f"{row['photograph']}: Dice {row['dice']:.3f}"), fontsize=10)
     figure.suptitle("The lowest Dice of the report cars; red: wrongly taken for car, blue: missed")
     with write_whole(path) as part:
         figure.savefig(part, dpi=150)
@@ -242,7 +262,7 @@ def train(run: Run, splits: Splits, device: torch.device, workers: int) -> None:
     epochs = [(size, batch_size) for size, count, batch_size in parse_stages(settings["stages"]) for _ in range(count)]
     last_size = epochs[-1][0]
     steps = sum(len(training) // batch_size for _, batch_size in epochs)
-    first_weights = settings["model"] if run.checkpoint is None else None
+    first_weights = settings["model"] if run.is_new else None
     model, optimizer, scheduler = begin_training(settings, first_weights, steps, device)
     run.restore(model=model, optimizer=optimizer, scheduler=scheduler)
     net = DistributedDataParallel(model) if ranks > 1 else model
@@ -256,7 +276,9 @@ def train(run: Run, splits: Splits, device: torch.device, workers: int) -> None:
         dataset.epoch = epoch
         batches = epoch_batches(len(training), batch_size, epoch_generator(seed, epoch), rank, ranks)
         left = batches[run.steps_done :]
-        loader = DataLoader(dataset, batch_sampler=left, num_workers=workers, pin_memory=device.type == "cuda")
+        # With a generator of its own, for it would draw from PyTorch's, once more where a run goes on.
+        own = {"generator": torch.Generator(), "pin_memory": device.type == "cuda"}
+        loader = DataLoader(dataset, batch_sampler=left, num_workers=workers, **own)
         description = f"epoch {epoch}/{len(epochs)} at {height}x{width}"
         quiet = rank > 0 or None  # None: where standard error is no terminal
         bar = tqdm(loader, description, len(batches), initial=run.steps_done, unit="step", leave=False, disable=quiet)
@@ -265,7 +287,7 @@ def train(run: Run, splits: Splits, device: torch.device, workers: int) -> None:
             run.step({"epoch": epoch, "size": size, "loss": round(loss, 6)})
         if not all(weights.isfinite().all() for weights in model.parameters()):
             raise FloatingPointError(f"weights became infinite at the end of epoch {epoch}: try a lower --lr")
-        if not run.leads:
+        if not is_main():
             run.record({})  # the others only count their epochs
             continue
 
@@ -281,7 +303,7 @@ def train(run: Run, splits: Splits, device: torch.device, workers: int) -> None:
             f"{description}: train loss {train_loss:.4f}, selection Dice {dice:.4f}, {row['seconds']:.0f} s", flush=True
         )
 
-    if run.leads:
+    if is_main():
         report_on(run, report, device, last_size)
         loss = {"training": [row["train_loss"] for row in run.history]}
         missing = {f"1 - {name}": [1 - row[name.lower()] for row in run.history] for name in ("Dice", "Jaccard")}
@@ -307,31 +329,23 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="Kaggle's folder, or imgs/ and masks/")
-    parser.add_argument("--extra", metavar="DIR", help="more pictures, laid out alike, only to train on")
-    parser.add_argument("--model", metavar="FILE", help="weights to start from, such as model.pth; sets the width")
-    parser.add_argument("--epochs", type=int, help=f"times through the training set (default: {EPOCHS})")
-    parser.add_argument("--batch-size", type=int, help=f"photographs a step, on all devices (default: {BATCH_SIZE})")
-    parser.add_argument("--size", type=int, help=f"short side of the pictures, in pixels (default: {SIZE})")
-    parser.add_argument(
-        "--stages", metavar="SIZE:EPOCHS[:BATCH],...", help="several sizes in turn, the small ones first"
-    )
-    parser.add_argument("--base-channels", type=int, help="width of the first level (default: 64, the coursework's)")
-    parser.add_argument("--lr", type=float, help=f"highest learning rate (default: {DEFAULTS['lr']})")
-    parser.add_argument("--val-cars", type=int, help="cars to select on, and as many to report on (default: 14)")
-    parser.add_argument("--seed", type=int, help="first weights, split, order, variation (default: 0)")
-    parser.add_argument(
-        "--workers", type=int, help="processes that load photographs (default: none, on CUDA a core each, at most 8)"
-    )
+    add = parser.add_argument
+    add("--data", type=Path, required=True, metavar="DIR", help="Kaggle's folder, or imgs/ and masks/")
+    add("--extra", type=Path, metavar="DIR", help="more pictures, laid out alike, only to train on")
+    add("--model", metavar="FILE", help="weights to start from, such as model.pth; sets the width")
+    add("--epochs", type=STAGE_LIMITS["epochs"], help=f"times through the training set (default: {EPOCHS})")
+    batch_help = f"photographs a step, on all devices (default: {BATCH_SIZE})"
+    add("--batch-size", type=STAGE_LIMITS["batch"], help=batch_help)
+    add("--size", type=STAGE_LIMITS["size"], help=f"short side of the pictures, in pixels (default: {SIZE})")
+    add("--stages", metavar="SIZE:EPOCHS[:BATCH],...", help="several sizes in turn, the small ones first")
+    add("--base-channels", type=between(1, 1024), help="width of the first level (default: 64, the coursework's)")
+    add("--lr", type=between(1e-12, 1e6), help=f"highest learning rate (default: {DEFAULTS['lr']})")
+    add("--val-cars", type=between(1, 10**6), help="cars to select on, and as many to report on (default: 14)")
+    add("--seed", type=between(0, 2**32 - 1), help="first weights, split, order, variation (default: 0)")
+    workers_help = "processes that load photographs (default: none, on CUDA a core each, at most 8)"
+    add("--workers", type=between(0, 1024), help=workers_help)
     add_run_arguments(parser, "unet")
     return parser.parse_args()
-
-
-def check_limit(description: str, value: float, name: str) -> None:
-    """Raises ValueError, its message meant for the user, if the setting `name` is out of its range."""
-    low, high = LIMITS[name]
-    if not low <= value <= high:
-        raise ValueError(f"{description} must be from {low} to {high}, not {value}")
 
 
 def default_workers(device: torch.device) -> int:
@@ -352,6 +366,17 @@ def given_stages(args: argparse.Namespace) -> str | None:
     return ",".join(":".join(map(str, stage)) for stage in parse_stages(stages, args.batch_size or BATCH_SIZE))
 
 
+def find_pictures(args: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
+    """The pairs in --data and in --extra, looked at by one process a machine; raises ValueError or OSError."""
+    machine, is_first = os.environ.get("GROUP_RANK"), os.environ.get("LOCAL_RANK", "0") == "0"  # set by torchrun
+    found = together(
+        lambda: (find_pairs(args.data), find_pairs(args.extra) if args.extra else []) if is_first else None
+    )
+    pairs, extra = next(others for place, others in gathered((machine, found)) if place == machine and others)
+    agree(fingerprint(pairs + extra), "the photographs in --data and --extra are not the same on all machines")
+    return pairs, extra
+
+
 def check_fit(settings: dict[str, Any], pairs: list[Pair], extra: list[Pair], ranks: int) -> Splits:
     """The pairs to train on, select on and report on; ValueError if they or the processes do not fit the settings."""
     training, selection, report = split_by_car(pairs, settings["val_cars"], settings["seed"])
@@ -367,81 +392,42 @@ def check_fit(settings: dict[str, Any], pairs: list[Pair], extra: list[Pair], ra
     return training + extra, selection, report
 
 
-def begin(args: argparse.Namespace, device: torch.device, ranks: int) -> tuple[Run, Splits]:
-    """The run that is asked for and its pairs; ends the command, nothing written, if something is wrong with it."""
-    try:
-        for name in LIMITS:
-            if (value := getattr(args, name)) is not None:
-                check_limit(f"--{name.replace('_', '-')}", value, name)
-        args.stages = given_stages(args)
-        pairs = find_pairs(args.data)
-        args.photographs, args.extra_photographs = fingerprint(pairs), None
-        run = Run("train_unet.py", args, DEFAULTS, device)
-        settings, new = run.settings, run.checkpoint is None
-        if settings["model"] is not None and new:
-            width = load_unet(settings["model"], torch.device("cpu")).down_conv1[0].out_channels
-            if args.base_channels not in (None, width):
-                raise ValueError(f"{args.model} has {width} base channels, not {args.base_channels}")
-            settings["base_channels"] = width
-        extra = find_pairs(Path(settings["extra"])) if settings["extra"] else []
-        had, settings["extra_photographs"] = settings["extra_photographs"], fingerprint(extra) if extra else None
-        if not new and settings["extra_photographs"] != had:
-            what = f"the pictures in {settings['extra']} are not those that the run began with"
-            raise ValueError(f"{what}: extra_photographs {settings['extra_photographs']} (the run has {had})")
-        splits = check_fit(settings, pairs, extra, ranks)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    run.make_folder()
-    training, selection, report = map(len, splits)
-    print(f"Training on {training} photographs, selecting on {selection}, reporting on {report}: {how_split(pairs)}")
-    print(f"Using device {device}, writing to {run.out}", flush=True)
-    return run, splits
+def begin(args: argparse.Namespace, device: torch.device, pairs: list[Pair], extra: list[Pair]) -> tuple[Run, Splits]:
+    """The run that is asked for, and its pairs; nothing is written. Raises ValueError, OSError or Finished."""
+    args.stages, args.photographs = given_stages(args), fingerprint(pairs + extra)
+    run = Run("train_unet.py", args, DEFAULTS, device)
+    if run.is_new and args.model is not None:
+        width = load_unet(args.model, torch.device("cpu")).down_conv1[0].out_channels
+        if args.base_channels not in (None, width):
+            raise ValueError(f"{args.model} has {width} base channels, not {args.base_channels}")
+        run.settings["base_channels"] = width
+    return run, check_fit(run.settings, pairs, extra, int(os.environ.get("WORLD_SIZE", 1)))
 
 
-def begin_together(rank: int, ranks: int, begin: Callable[..., Any], *arguments: Any) -> Any:
-    """`begin(*arguments)` in the process of rank 0, its result in all. If it ends that one, all end."""
-    outcome: list[Any] = [None]
-    try:
-        if rank == 0:
-            outcome = [begin(*arguments)]
-    except SystemExit as stop:
-        outcome = [1 if stop.code else 0]
-        raise
-    finally:
-        if ranks > 1:
-            dist.broadcast_object_list(outcome)
-    return sys.exit(outcome[0]) if isinstance(outcome[0], int) else outcome[0]
-
-
+@command
 def main() -> None:
     args = parse_arguments()
-    # Set by torchrun. `local_rank` counts the processes of one machine, `rank` those of all.
-    rank, local_rank = (int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
-    ranks = int(os.environ.get("WORLD_SIZE", 1))
-    try:
-        device = pick_device(args.device)
-        if ranks > 1:
-            if device.type == "cuda":
-                device = pick_device(f"cuda:{local_rank}")
-                torch.cuda.set_device(device)
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-            atexit.register(dist.destroy_process_group)  # a process that ends without it may abort
-        run, splits = begin_together(rank, ranks, begin, args, device, ranks)
-        if rank > 0 and local_rank == 0 and fingerprint(find_pairs(args.data)) != run.settings["photographs"]:
-            raise ValueError(f"the photographs in {args.data} are not those of the first machine")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)  # there is nothing yet to go on with
+    with told():
+        device = join_processes(args.device)
+        pairs, extra = find_pictures(args)
+        run, splits = together(lambda: begin(args, device, pairs, extra))
+        agree([run.settings, run.history, run.steps_done], "--out must be a folder that all machines see")
     warnings.filterwarnings("once", message="This DataLoader will create")  # more workers than cores: said every epoch
     try:
         with run:
+            if is_main():
+                training, selection, report = map(len, splits)
+                print(
+                    f"Training on {training} photographs, selecting on {selection}, reporting on {report}: "
+                    f"{how_split(pairs)}; {how_shared(pairs + extra)}"
+                )
+                print(f"Using device {device}, writing to {run.out}", flush=True)
             train(run, splits, device, default_workers(device) if args.workers is None else args.workers)
     except ValueError as error:  # a photograph that was whole when it was checked; a worker puts its traceback first
         sys.exit(f"error: {str(error).strip().splitlines()[-1].removeprefix('ValueError: ')}")
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
-            sys.exit("error: not enough memory: choose a smaller --batch-size, --size or --base-channels")
+    except (RuntimeError, MemoryError) as error:
+        if lack := lacks_memory(error, "choose a smaller --batch-size, --size or --base-channels"):
+            sys.exit(f"error: {lack}")
         raise
 
 

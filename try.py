@@ -10,25 +10,23 @@ prints, when it does:
 """
 
 import argparse
-import sys
 
-from training import pick_device
+from training import command, pick_device, shipped, told
 from unet import load_unet
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description="Load a checkpoint into the U-Net, strictly.")
-    parser.add_argument("-m", "--model", default="model.pth", help="the checkpoint (default: model.pth)")
+    model = shipped("model.pth")
+    parser.add_argument("-m", "--model", default=model, help="the checkpoint (default: model.pth)")
     args = parser.parse_args()
-    sys.stdout.reconfigure(errors="replace")  # where it cannot spell the checkpoint's name
 
     device = pick_device("auto")
     print(f"Loading model {args.model}")
     print(f"Using device {device}", flush=True)
-    try:
+    with told():
         load_unet(args.model, device)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
     print("Model loaded")
 
 

@@ -3,26 +3,33 @@
 import argparse
 import csv
 import errno
+import itertools
 import os
 import re
-import shlex
+import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.figure
 import pytest
 import torch
 from PIL import Image
 
 import training
 from training import (
+    Finished,
     Run,
+    between,
+    command,
     environment,
     epoch_generator,
+    lacks_memory,
     load_checkpoint,
     pick_device,
     plot_curves,
     save_checkpoint,
     save_weights,
+    told,
     write_rows,
     write_whole,
 )
@@ -59,8 +66,8 @@ def checkpoint_of(out: Path, finished: bool = False, **changes) -> Path:
 
 
 def error_of(function, *arguments) -> str:
-    """The one line with which `function` ends the script."""
-    with pytest.raises(SystemExit) as stop:
+    """The one line with which `function` ends a command."""
+    with pytest.raises(SystemExit) as stop, told():
         function(*arguments)
     assert re.fullmatch("error: [^\n]+", stop.value.code)
     return stop.value.code
@@ -101,6 +108,11 @@ def test_another_epoch_or_seed_draws_other_numbers(seed, epoch):
     assert not torch.equal(*draws)
 
 
+def test_seeds_epochs_and_samples_all_have_generators_of_their_own():
+    numbers = [epoch_generator(*given).initial_seed() for given in itertools.product((0, 1, 2), range(50), range(50))]
+    assert len(set(numbers)) == 3 * 50 * 50
+
+
 def test_the_largest_seed_has_a_generator():
     epoch_generator(2**32 - 1, 1_000_000)
 
@@ -136,10 +148,42 @@ def test_a_full_disk_is_told_with_the_name_of_the_file_that_was_wanted(tmp_path)
 
 
 def test_a_temporary_file_that_a_killed_run_left_is_in_nobodys_way(tmp_path):
-    (tmp_path / ".file.part.txt").write_text("half")
+    with write_whole(tmp_path / "file.txt") as part:
+        part.write_text("half")
+    part.write_text("half")
     with write_whole(tmp_path / "file.txt") as part:
         part.write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("name", ["车" * 83 + ".png", "x" * 251 + ".png", "$x^2$.txt", "a" * 255])
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path, name):
+    with write_whole(tmp_path / name) as part:
+        part.write_text("new")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_two_files_of_one_folder_can_be_written_at_once(tmp_path):
+    with write_whole(tmp_path / "a.txt") as one, write_whole(tmp_path / "b.txt") as other:
+        one.write_text("a")
+        other.write_text("b")
+    assert [(tmp_path / name).read_text() for name in ("a.txt", "b.txt")] == ["a", "b"]
+
+
+def test_the_content_is_on_the_disk_before_the_file_takes_its_place(tmp_path, monkeypatch):
+    done, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append("fsync"), fsync(file)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
+    with write_whole(tmp_path / "file.txt") as part:
+        part.write_text("new")
+    assert done == ["fsync", "replace"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes any bytes for a name")
+def test_a_name_that_is_no_utf_8_stays_readable_in_a_table(tmp_path):
+    name = os.fsdecode("汽车.jpg".encode("gbk"))
+    write_rows(tmp_path / "scores.csv", [{"photograph": name}])
+    assert (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()[1].endswith(".jpg")
 
 
 def test_a_run_gets_a_folder_of_its_own_named_by_date_and_time(tmp_path, monkeypatch):
@@ -284,31 +328,37 @@ def test_settings_other_than_the_checkpoints_are_listed(tmp_path):
 
 
 def test_the_same_environment_needs_no_warning(tmp_path, capsys):
-    a_run(checkpoint_of(tmp_path), resume=True)
+    opened(checkpoint_of(tmp_path), True)
     assert capsys.readouterr() == (f"Going on with {tmp_path} after epoch 1\n", "")
 
 
 @pytest.mark.parametrize("name", ["machine", "device", "threads", "processes", "torch"])
 def test_another_environment_is_warned_of_by_name(tmp_path, capsys, name):
-    a_run(checkpoint_of(tmp_path, environment={**environment(CPU), name: "another"}), resume=True)
+    opened(checkpoint_of(tmp_path, environment={**environment(CPU), name: "another"}), True)
     warning = capsys.readouterr().err
     assert re.fullmatch(rf"warning: .*: {name} [^\n]* \(the run began on another\)\n", warning)
 
 
 def test_a_run_that_an_older_version_began_is_gone_on_with(tmp_path, capsys):
     older = {key: value for key, value in environment(CPU).items() if key != "processes"}
-    a_run(checkpoint_of(tmp_path, environment=older), resume=True)
+    opened(checkpoint_of(tmp_path, environment=older), True)
     assert "processes 1 (the run began on None)" in capsys.readouterr().err
 
 
 def test_a_finished_run_ends_the_command_without_an_error(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        a_run(checkpoint_of(tmp_path, finished=True), resume=True)
-    assert not stop.value.code
+    command(lambda: a_run(checkpoint_of(tmp_path, finished=True), resume=True))()
     assert capsys.readouterr().out.endswith("is finished: all its 1 epochs are done. Nothing to do.\n")
 
 
-def a_training(out: Path, epochs: int, stop_at: tuple[int, int] | None = None) -> list[float]:
+def test_a_notebook_is_told_by_exceptions_and_nothing_is_printed(tmp_path, capsys):
+    with pytest.raises(ValueError, match="needs --out DIR"):
+        a_run(resume=True)
+    with pytest.raises(Finished):
+        a_run(checkpoint_of(tmp_path, finished=True), resume=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def a_training(out: Path, epochs: int, stop_at: tuple[int, int] | None = None, draws: bool = False) -> list[float]:
     """A whole training script around its loop, of three steps an epoch: what its weight was after each epoch.
 
     Stopped by Ctrl-C at `stop_at`, an epoch and a step.
@@ -324,12 +374,68 @@ def a_training(out: Path, epochs: int, stop_at: tuple[int, int] | None = None) -
                 if (epoch, step) == stop_at:
                     raise KeyboardInterrupt
                 optimizer.zero_grad()
-                (model.weight * x).sum().backward()
+                (model.weight * x * (torch.rand(()) if draws else 1)).sum().backward()
                 optimizer.step()
                 run.step({"epoch": epoch, "loss": x.item()})
             run.record({"weight": model.weight.item()})
         run.finish({"Weight": {"weight": [row["weight"] for row in run.history]}})
     return [row["weight"] for row in run.history]
+
+
+def test_what_draws_from_pytorchs_own_generator_goes_on_exactly_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    drawing = [a_training(tmp_path / "whole", 3, draws=True)]
+    with pytest.raises(SystemExit):
+        a_training(tmp_path / "stopped", 3, (2, 1), draws=True)
+    torch.rand(5)
+    drawing.append(a_training(tmp_path / "stopped", 3, draws=True))
+    assert drawing[0] == drawing[1] and len(set(drawing[0])) == 3
+
+
+def test_each_step_draws_other_numbers_from_pytorchs_own_generator(tmp_path):
+    draws = []
+    with a_run(tmp_path) as run:
+        run.restore()
+        for epoch in run.epochs(2):
+            for step in range(3):
+                draws.append(torch.rand(()).item())
+                run.step({"epoch": epoch, "step": step})
+            run.record({})
+    assert len(set(draws)) == 6
+
+
+def test_a_checkpoint_is_written_when_its_time_has_come_and_not_before(tmp_path, monkeypatch):
+    now, saved = [0.0], []
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(training, "save_checkpoint", lambda *_: saved.append(now[0]))
+    with a_run(tmp_path) as run:
+        run.restore()
+        for _ in run.epochs(1):
+            for now[0] in (50.0, 119.0, 121.0, 130.0, 240.0, 242.0):
+                run.step({"loss": 0})
+    assert saved == [121.0, 242.0]
+
+
+def test_the_checkpoint_is_let_go_once_its_parts_have_it(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    with a_run(checkpoint_of(tmp_path, model=model.state_dict()), resume=True) as run:
+        run.restore(model=model)
+        assert run.checkpoint is None and not run.is_new
+
+
+def test_a_table_that_excel_holds_open_is_warned_of_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+    replace = os.replace
+
+    def refuse(part, path):
+        if Path(path).suffix == ".csv":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        replace(part, path)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert len(a_training(tmp_path / "run", 2)) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"^warning: cannot write .*history.csv: Permission denied: close what", said, re.MULTILINE)
+    assert not list((tmp_path / "run").glob(".*part*"))
 
 
 @pytest.mark.parametrize("stop_at", [(1, 0), (1, 2), (2, 0), (3, 1)])
@@ -344,45 +450,14 @@ def test_a_new_scripts_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkey
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("typed", "printed"),
-    [
-        (["--seed", "1"], ["--seed", "1", "--out", "my runs/1", "--resume"]),
-        (["--out", "my runs/1", "--resume"], ["--out", "my runs/1", "--resume"]),
-        (["--out=my runs/1"], ["--out=my runs/1", "--resume"]),
-    ],
-    ids=["new", "resumed", "with an equals sign"],
-)
-@pytest.mark.skipif(os.name == "nt", reason="Windows quotes its command lines in another way")
-def test_ctrl_c_prints_the_command_that_goes_on(monkeypatch, capsys, typed, printed):
-    monkeypatch.setattr(sys, "orig_argv", ["python", "train.py", *typed])
-    with pytest.raises(SystemExit) as stop, a_run(Path("my runs/1")):
-        raise KeyboardInterrupt
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert stop.value.code == 130
-    assert shlex.split(last.removeprefix("Stopped. To go on: "))[1:] == ["train.py", *printed]
-
-
-@pytest.mark.parametrize(
-    ("interpreter", "printed"),
-    [("{here}/.venv/bin/python", ".venv/bin/python"), ("/other/bin/python", "/other/bin/python")],
-    ids=["below the working folder", "elsewhere"],
-)
+@pytest.mark.parametrize(("out", "printed"), [("runs/1", "runs/1"), ("my runs/1", '"my runs/1"')])
 @pytest.mark.skipif(os.name == "nt", reason="Windows writes its paths in another way")
-def test_the_command_that_goes_on_begins_with_the_interpreter_that_runs(monkeypatch, capsys, interpreter, printed):
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-u", "train.py"])
-    monkeypatch.setattr(sys, "executable", interpreter.format(here=Path.cwd()))
-    with pytest.raises(SystemExit), a_run(Path("runs/1")):
+def test_ctrl_c_says_how_to_go_on_in_any_shell(capsys, out, printed):
+    with pytest.raises(SystemExit) as stop, a_run(Path(out)):
         raise KeyboardInterrupt
-    assert f"To go on: {printed} train.py --out" in capsys.readouterr().err
-
-
-def test_the_command_that_goes_on_with_two_processes_starts_two(monkeypatch, capsys):
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-u", "train.py"])
-    with pytest.raises(SystemExit), a_run(Path("runs/1")):
-        raise KeyboardInterrupt
-    assert "python -m torch.distributed.run --nproc-per-node=2 train.py --out" in capsys.readouterr().err
+    assert stop.value.code == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"Stopped. To go on: the same command with --out {printed} --resume"
 
 
 def test_a_second_process_in_the_folder_of_a_run_is_told_of_the_first(tmp_path):
@@ -433,9 +508,9 @@ def test_the_curves_are_a_picture_twice_as_wide_for_two_panels(tmp_path, epochs)
 
 @pytest.mark.parametrize(("values", "scale"), [([0.5, 0.02], "log"), ([0.0, 0.02], "log"), ([0.0, 0.0], "linear")])
 def test_curves_are_logarithmic_where_they_can_be(tmp_path, monkeypatch, recwarn, values, scale):
-    drawn, savefig = [], training.Figure.savefig
+    drawn, savefig = [], matplotlib.figure.Figure.savefig
     monkeypatch.setattr(
-        training.Figure, "savefig", lambda *args, **options: drawn.append(args[0]) or savefig(*args, **options)
+        matplotlib.figure.Figure, "savefig", lambda *args, **options: drawn.append(args[0]) or savefig(*args, **options)
     )
     plot_curves(tmp_path / "curves.png", [{"epoch": 1}, {"epoch": 2}], {"Error": {"test": values}})
     assert [axes.get_yscale() for axes in drawn[0].axes] == [scale]
@@ -448,7 +523,108 @@ def test_curves_that_cannot_be_written_leave_the_old_picture(tmp_path, monkeypat
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(training.Figure, "savefig", refuse)
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", refuse)
     with pytest.raises(OSError, match="cannot write .*curves.png"):
         plot_curves(tmp_path / "curves.png", [{"epoch": 1}], {"Loss": {"training": [1]}})
     assert (tmp_path / "curves.png").read_text() == "old"
+
+
+# How a command ends
+
+
+def started(code: str, **options) -> subprocess.CompletedProcess:
+    """What a script does that has `code` in its main."""
+    lines = ["import sys", "from training import command, told", "@command", "def main():", f"    {code}", "main()"]
+    environment = {**os.environ, "PYTHONPATH": str(training.ROOT), **options.pop("env", {})}
+    environment.pop("PYTHONUTF8", None)
+    words = [sys.executable, "-c", "\n".join(lines)]
+    return subprocess.run(words, env=environment, stderr=subprocess.PIPE, **{"stdout": subprocess.PIPE, **options})
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk"])
+def test_what_a_console_cannot_spell_stays_readable(encoding):
+    done = started("print('车 é', 'car')", env={"PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode(encoding).strip().endswith("car")
+    assert ("车" in done.stdout.decode(encoding)) == (encoding == "gbk")
+
+
+def test_an_error_is_spelled_too(tmp_path):
+    done = started("\n    with told():\n        raise ValueError('no picture 车')", env={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (1, rb"error: no picture \u8f66" + os.linesep.encode())
+
+
+class Notebook:
+    """A stream as Jupyter, Spyder and IDLE put in place of standard output: it has no `reconfigure`."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+def test_a_notebooks_stream_is_taken_as_it_is(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Notebook())
+    command(lambda: print("done"))()
+    assert sys.stdout.text == "done\n"
+
+
+def test_without_any_streams_a_command_works_silently(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    command(lambda: print("done", file=sys.stderr))()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows tells a reader that has left in another way")
+def test_a_reader_that_leaves_ends_the_command_silently():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = started("print('line')", stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_ctrl_c_ends_a_command_silently(capsys):
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        command(main)()
+    assert (stop.value.code, *capsys.readouterr()) == (130, "", "")
+
+
+def test_an_error_of_the_system_is_told_by_the_files_name(tmp_path):
+    assert error_of((tmp_path / "none.txt").read_text) == f"error: {tmp_path / 'none.txt'}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"), [("0", "must be from 1 to 9, not 0"), ("10", "must be from 1 to 9, not 10")]
+)
+def test_a_number_out_of_its_range_is_refused(text, fault):
+    with pytest.raises(argparse.ArgumentTypeError, match=fault):
+        between(1, 9)(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried",
+            "not enough memory",
+        ),
+        ("unable to write to file </torch_1_2_3>: No space left on device (28)", "shared memory"),
+        ("unable to allocate shared memory(shm) for file </torch_1_2>: Success (0)", "shared memory"),
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that", "shared memory"),
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "not enough memory"),
+        ("unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)", None),
+        ("mat1 and mat2 shapes cannot be multiplied", None),
+    ],
+)
+def test_each_lack_of_memory_is_told_by_its_own_name(words, said):
+    told = lacks_memory(RuntimeError(words), "choose less")
+    assert told is None if said is None else said in told
+    assert "choose less" in str(told) or said != "not enough memory"
