@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from filelock import FileLock, Timeout  # comes with PyTorch
+from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent  # of the repository
 CHECKPOINT_SECONDS = 120  # between two checkpoints inside an epoch
