@@ -51,16 +51,17 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
                 stream.reconfigure(errors="backslashreplace")  # what it cannot spell, such as a Chinese name in cp1252
         try:
             try:
-                main()
+                with told((OSError,)):
+                    main()
             except Finished as done:
                 print(done)
             finally:
                 sys.stdout.flush()
         except KeyboardInterrupt:
             sys.exit(130)
-        except BrokenPipeError:  # whoever read what is printed has left, as head -1 does: end as silently
+        except OSError as error:  # of standard output: its reader has left, as head -1 does, or its disk is full
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
+            sys.exit(141 if isinstance(error, BrokenPipeError) else f"error: {in_words(error)}")
 
     return run
 
@@ -72,16 +73,19 @@ def shipped(name: str) -> Path:
 
 def in_words(error: BaseException) -> str:
     """What `error` says, without the number and the quotation marks of the system's errors."""
-    named = isinstance(error, OSError) and error.filename is not None
-    return f"{os.fsdecode(error.filename)}: {error.strerror}" if named else str(error)
+    words = getattr(error, "strerror", None)
+    named = words is not None and error.filename is not None
+    return f"{os.fsdecode(error.filename)}: {words}" if named else words or str(error)
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Ends the command with one line, `error: …`, for a ValueError or OSError in the block: what a user can mend."""
+def told(kinds: tuple[type[Exception], ...] = (ValueError, OSError)) -> Iterator[None]:
+    """Ends the command with one line, `error: …`, for what a user can mend: a ValueError or OSError in the block."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except BrokenPipeError:
+        raise
+    except kinds as error:
         sys.exit(f"error: {in_words(error)}")
 
 

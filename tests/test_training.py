@@ -588,6 +588,21 @@ def test_a_reader_that_leaves_ends_the_command_silently():
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_a_full_disk_behind_standard_output_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = started("print('line')", stdout=full, env={"PYTHONUNBUFFERED": ""})
+    assert (done.returncode, done.stderr) == (1, b"error: No space left on device\n")
+
+
+def test_a_mistake_in_a_command_keeps_its_traceback():
+    def main() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        command(main)()
+
+
 def test_ctrl_c_ends_a_command_silently(capsys):
     def main() -> None:
         raise KeyboardInterrupt
