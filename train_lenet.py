@@ -19,12 +19,11 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,32 +66,30 @@ WEIGHT_DECAY = 0.01
 def read_mnist_file(raw: Path, name: str) -> Tensor | None:
     """The numbers, uint8, of one of MNIST's files in the folder `raw`, packed or not; None if it is not there whole."""
     md5, shape = MNIST_FILES[name]
-    archive, size = raw / f"{name}.gz", math.prod(shape)
-    with suppress(FileNotFoundError):
-        packed = archive.read_bytes()
-        if hashlib.md5(packed, usedforsecurity=False).hexdigest() == md5:
-            return torch.from_numpy(np.frombuffer(gzip.decompress(packed), np.uint8)[-size:].reshape(shape).copy())
-    with suppress(FileNotFoundError):
-        content = (raw / name).read_bytes()
-        if len(content) == size + 4 + 4 * len(shape):  # a header, then the numbers
-            return torch.from_numpy(np.frombuffer(content, np.uint8)[-size:].reshape(shape).copy())
-    return None
+    archive, unpacked = raw / f"{name}.gz", raw / name
+    content = archive.read_bytes() if archive.exists() else b""
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
+        content = gzip.decompress(content)
+    elif unpacked.exists():
+        content = unpacked.read_bytes()
+    if len(content) != 4 + 4 * len(shape) + math.prod(shape):  # a header, then the numbers
+        return None
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[-math.prod(shape) :].view(shape)
 
 
 def download_mnist(raw: Path) -> None:
     """Puts MNIST's archives into the folder `raw`; raises ValueError or OSError, worded for the user."""
     from torchvision.datasets import MNIST  # takes as long to import as PyTorch itself, and is seldom needed
 
-    bad = [
-        f"{raw / name}.gz (MD5 {md5})" for name, (md5, _) in MNIST_FILES.items() if read_mnist_file(raw, name) is None
-    ]
     with TemporaryDirectory() as folder:  # so that what is cut short, or done by two at once, harms nothing
         try:
             with redirect_stdout(StringIO()):  # it prints a page of URLs and what went wrong with each
                 MNIST(folder, download=True)
         except (RuntimeError, OSError) as error:
+            bad = [name for name in MNIST_FILES if read_mnist_file(raw, name) is None]
+            named = ", ".join(f"{raw / name}.gz (MD5 {MNIST_FILES[name][0]})" for name in bad)
             what = "MNIST is missing or damaged, and could not be downloaded"
-            raise ValueError(f"{what}: put there by hand {', '.join(bad)}") from error
+            raise ValueError(f"{what}: put there by hand {named}") from error
         raw.mkdir(parents=True, exist_ok=True)
         for name in MNIST_FILES:
             with write_whole(raw / f"{name}.gz") as part:
