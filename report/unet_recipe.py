@@ -14,7 +14,8 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
@@ -32,7 +33,7 @@ from train_unet import (
     train_steps,
 )
 from training import epoch_generator
-from unet import UNet, add_norms, fold_norms
+from unet import UNet, add_norms
 
 SIZE, BATCH_SIZE, EPOCHS, LR = 160, 8, 2, 0.003
 AVERAGED_STEPS, EDGE_WEIGHT = 100, 3
@@ -93,6 +94,19 @@ def taught_loss(scores: Tensor, targets: Tensor, masks_shares: tuple[float, floa
     in_cross_entropy, in_dice = (share * masks + (1 - share) * said for share in masks_shares)
     dice = dice_coefficient(torch.sigmoid(scores), in_dice).mean()
     return F.binary_cross_entropy_with_logits(scores, in_cross_entropy) + 1 - dice
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Undoes `add_norms`: what each has learned goes into the convolution before it, which then gives the same."""
+    for name, part in network.eval().named_children():
+        if isinstance(part, nn.Sequential):
+            layers = []
+            for layer in part:
+                if isinstance(layer, nn.BatchNorm2d):
+                    layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
+                else:
+                    layers.append(layer)
+            setattr(network, name, nn.Sequential(*layers))
 
 
 def recipe(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:

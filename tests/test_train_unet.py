@@ -4,12 +4,12 @@ import csv
 import os
 import random
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -335,7 +335,7 @@ def test_a_grey_photograph_is_made_coloured(own_data):
 def renamed(data: Path, folder: Path, count: int) -> Path:
     """A copy of `data` in `folder` whose first `count` photographs have a camera's names."""
     shutil.copytree(data, folder)
-    for number, (photo, mask) in enumerate(find_pairs(folder)[:count]):
+    for number, (photo, mask, *_) in enumerate(find_pairs(folder)[:count]):
         photo.rename(photo.with_stem(f"IMG_{number:04}"))
         mask.rename(mask.with_stem(f"IMG_{number:04}_mask"))
     return folder
@@ -353,7 +353,7 @@ def test_a_run_says_first_how_the_photographs_are_split(data, tmp_path, monkeypa
     own = renamed(data, tmp_path / "own", count)
     monkeypatch.setattr(train_unet, "train", lambda *_: None)
     run_main(monkeypatch, "--data", own, "--out", tmp_path / "run", *SMALL)
-    assert re.fullmatch(rf"Training on \d+ .*: {re.escape(said)}", capsys.readouterr().out.splitlines()[0])
+    assert re.fullmatch(rf"Training on \d+ .*: {re.escape(said)}; car on .*", capsys.readouterr().out.splitlines()[0])
 
 
 def test_a_cameras_photographs_are_split_one_by_one(data, tmp_path):
@@ -500,15 +500,7 @@ def test_stages_that_make_no_sense_are_refused(text):
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["--epochs", "0"], "--epochs must be from 1 to"),
-        (["--batch-size", "-1"], "--batch-size must be from 1 to"),
-        (["--size", "0"], "--size must be from 16 to 4096"),
-        (["--base-channels", "0"], "--base-channels must be from 1 to"),
-        (["--lr", "nan"], "--lr must be from"),
-        (["--lr", "inf"], "--lr must be from"),
-        (["--val-cars", "0"], "--val-cars must be from 1 to"),
-        (["--seed", "-1"], "--seed must be from 0 to"),
-        (["--workers", "-1"], "--workers must be from 0 to"),
+        (["--stages", "15:1"], "--stages: a number of '15:1' must be from 16 to 4096"),
         (["--stages", ""], "--stages: '' is not SIZE:EPOCHS"),
         (["--stages", "96:1", "--epochs", "2"], "--stages already says"),
         (["--stages", "32:1:8", "--batch-size", "2"], "--stages already says every stage's batch"),
@@ -523,6 +515,20 @@ def test_stages_that_make_no_sense_are_refused(text):
 def test_a_setting_that_cannot_be_is_refused_before_anything_is_written(data, tmp_path, monkeypatch, words, error):
     assert error in error_of(monkeypatch, "--data", data, "--out", tmp_path / "run", *words)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[("--epochs", "0"), ("--batch-size", "-1"), ("--size", "15"), ("--size", "5000"), ("--base-channels", "0")],
+        *[("--lr", "nan"), ("--lr", "inf"), ("--val-cars", "0"), ("--seed", "-1"), ("--workers", "-1")],
+    ],
+)
+def test_a_number_out_of_its_range_is_wrong_usage(monkeypatch, capsys, option, value):
+    with pytest.raises(SystemExit) as stop:
+        run_main(monkeypatch, "--data", "anywhere", option, value)
+    assert stop.value.code == 2
+    assert f"error: argument {option}: must be from " in capsys.readouterr().err
 
 
 def test_damaged_photographs_are_told_before_anything_is_written(own_data, tmp_path, monkeypatch):
@@ -551,7 +557,10 @@ def test_training_lowers_the_loss(finished_run):
 
 def test_a_run_says_what_it_does(finished_run):
     lines = finished_run[1].splitlines()
-    assert lines[0] == "Training on 8 photographs, selecting on 2, reporting on 2: split by car"
+    assert lines[0] == (
+        "Training on 8 photographs, selecting on 2, reporting on 2: split by car; "
+        "car on 28.3% of a picture (28.2% to 28.4%)"
+    )
     assert lines[1] == f"Using device cpu, writing to {finished_run[0]}"
     for epoch, line in enumerate(lines[2:10], start=1):
         shape = "32x48" if epoch <= 5 else "48x80"
@@ -634,6 +643,37 @@ def test_the_score_is_that_of_the_mask_at_the_photographs_full_size(data, monkey
     assert (row["dice"], row["jaccard"]) == pytest.approx((2 * car / (2 * car + 3), car / (car + 3)), abs=1e-6)
 
 
+def test_the_selection_photographs_are_drawn_by_the_seed(tmp_path, monkeypatch):
+    """The first ones would be views of one car only."""
+    data, scored = draw_cars(tmp_path / "data", cars=3, views=9), []
+    monkeypatch.setattr(train_unet, "SELECTION_PICTURES", 4)
+    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    monkeypatch.setattr(
+        train_unet, "score_pictures", lambda _, pairs, *__: scored.extend(pairs) or [{"dice": 0.5, "jaccard": 0.4}]
+    )
+    for seed in (0, 1):
+        words = ["--data", data, *SMALL, "--stages", "32:1:8", "--seed", seed, "--out", tmp_path / f"run{seed}"]
+        run_main(monkeypatch, *words)
+        selection = split_by_car(find_pairs(data), 1, seed)[1]
+        drawn = scored[4 * seed : 4 * seed + 4]
+        assert set(drawn) < set(selection) and drawn != selection[:4]
+    assert [pair.photo.stem[-2:] for pair in scored[:4]] != [pair.photo.stem[-2:] for pair in scored[4:]]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes no such names")
+def test_the_worst_photographs_may_have_any_names(finished_run, data, tmp_path):
+    names = ["$x_1$.png", "车.png", os.fsdecode("汽车.png".encode("gbk")), "a\nb.png"]
+    pairs = [pair._replace(photo=tmp_path / name) for pair, name in zip(find_pairs(data), names, strict=False)]
+    for pair, original in zip(pairs, find_pairs(data), strict=False):
+        pair.photo.write_bytes(original.photo.read_bytes())
+    scores = [{"photograph": pair.photo.name, "dice": 0.5} for pair in pairs]
+    model = load_unet(finished_run[0] / "model.pth", torch.device("cpu"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of glyphs that no font has
+        train_unet.plot_worst(tmp_path / "worst.png", model, pairs, scores, 32)
+    assert Image.open(tmp_path / "worst.png").width > 1000
+
+
 def test_model_pth_is_best_pth_in_float16(finished_run):
     out, _ = finished_run
     model, best = (torch.load(out / name, weights_only=True) for name in ("model.pth", "best.pth"))
@@ -660,13 +700,13 @@ def test_extra_pictures_are_trained_on_and_nothing_else(data, extra, tmp_path, m
     monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
     words = ["--data", data, "--extra", extra, "--out", tmp_path / "run", *SMALL, "--stages", "32:1:8"]
     run_main(monkeypatch, *words)
-    assert "Training on 11 photographs, selecting on 2, reporting on 2: split by car\n" in capsys.readouterr().out
+    assert "Training on 11 photographs, selecting on 2, reporting on 2: split by car; " in capsys.readouterr().out
     training, _, _ = split_by_car(find_pairs(data), 1, DEFAULTS["seed"])
-    assert shown == {photo for photo, _ in training + find_pairs(extra)}
+    assert shown == {pair.photo for pair in training + find_pairs(extra)}
 
 
-@pytest.mark.parametrize("repeated", [True, False])
-def test_a_run_does_not_go_on_with_other_extra_pictures(data, extra, tmp_path, monkeypatch, repeated):
+@pytest.mark.parametrize("given", ["the same", "fewer", "none"])
+def test_a_run_goes_on_with_the_same_extra_pictures_only(data, extra, tmp_path, monkeypatch, given):
     def ctrl_c(*_):
         raise KeyboardInterrupt
 
@@ -674,10 +714,14 @@ def test_a_run_does_not_go_on_with_other_extra_pictures(data, extra, tmp_path, m
     with monkeypatch.context() as context, pytest.raises(SystemExit):
         context.setattr(train_unet, "report_on", ctrl_c)
         run_main(context, *words, "--extra", extra, *SMALL, "--stages", "32:1:8")
-    for path in extra.glob("*/ec0000000000_*"):
+    for path in extra.glob("*/ec0000000000_*") if given == "fewer" else ():
         path.unlink()
-    error = error_of(monkeypatch, *words, *(["--extra", extra] if repeated else []))
-    assert ("extra_photographs 2 with" if repeated else f"the pictures in {extra} are not those") in error
+    words += [] if given == "none" else ["--extra", extra]
+    if given == "the same":
+        run_main(monkeypatch, *words)
+    else:
+        count = {"fewer": 14, "none": 12}[given]
+        assert re.search(rf"photographs {count} with .* \(the run has 15 with", error_of(monkeypatch, *words))
 
 
 def test_a_fault_in_the_extra_pictures_is_told_before_anything_is_written(data, extra, tmp_path, monkeypatch):
@@ -728,9 +772,7 @@ def test_a_run_that_started_from_weights_goes_on_from_its_own(finished_run, data
 def test_a_finished_run_says_so_and_is_left_alone(finished_run, data, monkeypatch, capsys):
     out, _ = finished_run
     before = (out / "model.pth").stat().st_mtime_ns
-    with pytest.raises(SystemExit) as stop:
-        run_main(monkeypatch, "--data", data, "--out", out, "--resume")
-    assert not stop.value.code
+    run_main(monkeypatch, "--data", data, "--out", out, "--resume")
     assert capsys.readouterr().out == f"{out} is finished: all its 8 epochs are done. Nothing to do.\n"
     assert (out / "model.pth").stat().st_mtime_ns == before
 
@@ -791,6 +833,37 @@ def test_one_odd_batch_moves_the_weights_by_a_gradient_of_norm_1_at_most():
     assert 0.9 < moved < 1.01
 
 
+class Scale(torch.nn.Module):
+    """Scores that are the red channel times a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.weight * images[:, :1]
+
+
+def test_each_step_follows_the_gradient_of_its_own_batch_alone():
+    model = Scale()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    batches = [(torch.full((1, 3, 1, 1), red), torch.zeros(1, 1, 1, 1)) for red in (0.25, 0.5)]
+    constant = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    list(train_unet.train_steps(model, batches, optimizer, constant, loss_function=lambda scores, _: scores.sum()))
+    assert model.weight.item() == 1 - 0.25 - 0.5
+
+
+def test_the_loss_is_computed_in_float32_however_the_network_computes(monkeypatch):
+    monkeypatch.setattr(train_unet, "has_bfloat16", lambda device: True)
+    types, model = [], UNet(3, 1, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batch = torch.rand(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
+    constant = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    loss = lambda scores, masks: types.append(scores.dtype) or scores.mean()  # noqa: E731
+    list(train_unet.train_steps(model, [batch], optimizer, constant, loss_function=loss))
+    assert types == [torch.float32]
+
+
 def start(steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     settings = {"seed": 0, "base_channels": 2, "lr": 0.003}
     return train_unet.begin_training(settings, None, steps, torch.device("cpu"))[1:]
@@ -809,6 +882,14 @@ def test_the_learning_rate_rises_in_the_first_twentieth_of_the_steps_and_then_fa
         scheduler.step()
     assert rates.index(max(rates)) == 4 and max(rates) == pytest.approx(0.003)
     assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
+
+
+def test_the_momentum_stays_while_the_learning_rate_changes():
+    optimizer, scheduler = start(100)
+    for _ in range(3):
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
 
 
 @pytest.mark.parametrize(
@@ -964,10 +1045,10 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(data, tmp_path, monkeypatch, ca
         _, errors = process.communicate(timeout=200)
     assert process.returncode == 130
     (out,) = tmp_path.glob("runs/*")
-    again = re.search("^Stopped. To go on: (.+)$", errors, re.MULTILINE)[1]
-    assert again.endswith(f"--out {out.relative_to(tmp_path)} --resume")
+    again = re.search("^Stopped. To go on: the same command with (.+)$", errors, re.MULTILINE)[1]
+    assert again == f"--out {out.relative_to(tmp_path)} --resume"
     monkeypatch.chdir(tmp_path)
-    run_main(monkeypatch, *shlex.split(again)[3:])  # after the interpreter and the driver, -c and its text
+    run_main(monkeypatch, *words, *again.split())
     said = capsys.readouterr().out
     assert said.startswith(f"Going on with {out.relative_to(tmp_path)} after epoch ")
     assert "Report cars: " in said
@@ -1020,16 +1101,35 @@ def test_two_processes_both_end_when_the_run_is_finished(run_of_two, data):
     assert done.stdout == f"{out} is finished: all its 8 epochs are done. Nothing to do.\n"
 
 
-@pytest.mark.parametrize(("message", "code"), [("error: DIR already holds a run", 1), (None, 0)])
-def test_when_the_first_process_ends_at_the_start_so_do_the_others(monkeypatch, message, code):
-    told = []
-    monkeypatch.setattr(train_unet.dist, "broadcast_object_list", told.extend)
-    with pytest.raises(SystemExit) as first:
-        train_unet.begin_together(0, 2, sys.exit, message)
-    monkeypatch.setattr(train_unet.dist, "broadcast_object_list", lambda outcome: outcome.__setitem__(0, told[0]))
-    with pytest.raises(SystemExit) as other:
-        train_unet.begin_together(1, 2, sys.exit, message)
-    assert (first.value.code, other.value.code) == (message, code)
+def on_two_machines(tmp_path: Path, *words: list) -> list[tuple[int, str, str]]:
+    """What the same training does on two machines, given the words of each."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    command += ["--master-addr=127.0.0.1", f"--master-port={random.Random(os.getpid()).randint(20000, 50000)}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment()}
+    processes = [
+        subprocess.Popen([*command, f"--node-rank={rank}", ROOT / "train_unet.py", *map(str, given)], **pipes)
+        for rank, given in enumerate(words)
+    ]
+    ends = [process.communicate(timeout=200) for process in processes]
+    return [(process.returncode, *end) for process, end in zip(processes, ends, strict=True)]
+
+
+def test_each_machine_reads_its_own_folder(data, tmp_path):
+    shutil.copytree(data, tmp_path / "here")
+    shutil.copytree(data, tmp_path / "there")
+    words = [*SMALL, "--stages", "32:1:8", "--out", tmp_path / "run"]
+    ends = on_two_machines(tmp_path, *(["--data", tmp_path / place, *words] for place in ("here", "there")))
+    assert [code for code, *_ in ends] == [0, 0]
+    assert "Report cars: " in ends[0][1] and ends[1][1] == ""
+
+
+def test_other_photographs_on_the_second_machine_are_told_once(data, own_data, tmp_path):
+    words = [*SMALL, "--stages", "32:1:8", "--out", tmp_path / "run"]
+    ends = on_two_machines(tmp_path, ["--data", data, *words], ["--data", own_data, *words])
+    assert 0 not in [code for code, *_ in ends]
+    errors = re.findall("^error: .*", ends[0][2] + ends[1][2], re.MULTILINE)
+    assert errors == ["error: the photographs in --data and --extra are not the same on all machines"]
+    assert not (tmp_path / "run").exists()
 
 
 SLOW_CHECK = """

@@ -10,7 +10,8 @@ import torch
 
 from unet import UNet
 
-SCRIPT = Path(__file__).parent.parent / "try.py"
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "try.py"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -47,5 +48,23 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_of_error_and_exit_status_1(t
 
 
 def test_a_missing_checkpoint_is_an_error(tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match="^error: there is no checkpoint model.pth"):
-        run_here(monkeypatch, tmp_path)
+    with pytest.raises(SystemExit, match="^error: there is no checkpoint none.pth"):
+        run_here(monkeypatch, tmp_path, "--model", "none.pth")
+
+
+def test_in_a_folder_without_a_checkpoint_the_repositorys_own_is_tried(tmp_path, monkeypatch, capsys):
+    run_here(monkeypatch, tmp_path)
+    assert capsys.readouterr().out.startswith(f"Loading model {ROOT / 'model.pth'}\n")
+
+
+@pytest.mark.parametrize("then", ["", "model(torch.rand(1, 3, 32, 48))"], ids=["loading", "loading and running"])
+def test_a_network_is_ready_without_what_takes_as_long_to_import_as_pytorch_itself(then):
+    code = f"""
+import sys, torch
+from unet import load_unet
+model = load_unet("model.pth", torch.device("cpu"))
+{then}
+print(sorted({{"torch._dynamo", "sympy", "torchvision"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
