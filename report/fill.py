@@ -38,7 +38,7 @@ HEADING = re.compile(r"\s*\|.*\n\|[-:| ]+\|\n")
 
 def texts() -> list[Path]:
     """Every text of the repository that may hold numbers."""
-    return sorted(path for folder in (".", "report", "labs") for path in (ROOT / folder).glob("*.md"))
+    return sorted(path for folder in (".", "report", "labs", "labs/*") for path in ROOT.glob(f"{folder}/*.md"))
 
 
 class NumberFormatter(string.Formatter):
