@@ -8,8 +8,6 @@ read, which is kept in report/results/lenet/modern-seed0-read.txt and made anew 
 """
 
 import argparse
-import csv
-import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,27 +21,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor, nn
-from torchvision.transforms.functional import to_tensor
 
 from carvana import open_photograph
 from infer_unet import overlay, predict_mask
 from lenet import LeNet5, LeNet5Original
+from report import tables
+from report.tables import RESULTS, Rows
 from report.unet_experiments import mask_at
 from train_lenet import load_mnist
-from training import write_whole
+from training import ROOT, command, told, write_whole
 from unet import load_unet
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "report" / "results"
 FOLDER = ROOT / "report" / "figures"
 WEIGHTS = ROOT / "labs" / "weights"
 RUN_OF_SEED_0 = ROOT / "runs" / "report" / "modern-seed0" / "lenet.pth"
 READ = RESULTS / "lenet" / "modern-seed0-read.txt"
 
 
-def read_rows(name: str) -> list[dict[str, str]]:
-    with (RESULTS / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def read_rows(name: str) -> Rows:
+    return tables.read_rows(RESULTS / name, needed=True)
 
 
 def draw_curves(figure: Figure) -> None:
@@ -169,13 +165,13 @@ def draw_unet_place(figure: Figure) -> None:
 # The experiments
 
 
-def experiment(name: str, **wanted: Any) -> list[dict[str, str]]:
+def experiment(name: str, **wanted: Any) -> Rows:
     """The rows of an experiment's file with these settings."""
     settings = {key: str(value) for key, value in wanted.items()}.items()
     return [row for row in read_rows(f"experiments/{name}.csv") if settings <= row.items()]
 
 
-def column(rows: list[dict[str, str]], name: str) -> list[float]:
+def column(rows: Rows, name: str) -> list[float]:
     return [float(row[name]) for row in rows]
 
 
@@ -186,7 +182,7 @@ def error_axis(axes: Axes, title: str, xlabel: str) -> None:
     axes.grid(alpha=0.3)
 
 
-def plot_error(axes: Axes, x: Sequence[Any], rows: list[dict[str, str]], label: str, **style: Any) -> None:
+def plot_error(axes: Axes, x: Sequence[Any], rows: Rows, label: str, **style: Any) -> None:
     """The error of test digits in rows of means, in percent, in a band as wide as its 95% interval."""
     error = np.array([100 - 100 * value for value in column(rows, "test_accuracy")])
     interval = np.array([100 * float(row["test_accuracy_interval"] or 0) for row in rows])
@@ -468,7 +464,8 @@ def draw_unet_filters(figure: Figure) -> None:
     """The first level's kernels and maps on the drawn car: on the way down, and just before the last convolution."""
     figure.set_size_inches(10, 6.4)
     model = load_unet(ROOT / "model.pth", torch.device("cpu"))
-    image = to_tensor(open_photograph(ROOT / "car.jpg").resize((432, 288)))[None]
+    small = np.array(open_photograph(ROOT / "car.jpg").resize((432, 288)))
+    image = torch.from_numpy(small).permute(2, 0, 1)[None] / 255  # [1, 3, 288, 432]
     down, up = outputs_of(model, ("down_conv1", "up_conv4"), image)
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2, 2, 2))
     kernels = model.down_conv1[0].weight
@@ -509,18 +506,17 @@ def draw(name: str) -> None:
         figure.savefig(part, dpi=150)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="*", choices=[[], *FIGURES], help="figures (default: all)")
     names = parser.parse_args().name or list(FIGURES)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    try:
+    with told():
+        FOLDER.mkdir(parents=True, exist_ok=True)
         if RUN_OF_SEED_0.exists():
             keep_what_was_read(RUN_OF_SEED_0)
         for name in names:
             draw(name)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}: make the runs first, see report/README.md")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -107,27 +107,53 @@ def by_unit(rows: Rows, name: str) -> dict[tuple[str, ...], float]:
     return {unit: mean(float(row[name]) for row in own) for unit, own in grouped(rows, units).items()}
 
 
-def means(rows: Rows, settings: Iterable[str]) -> list[Row]:
-    """A row for each of the `settings`, `UNITS` left out: the number of units, and each result's mean and interval."""
-    by, table = [name for name in settings if name not in UNITS], []
-    for setting, own in grouped(rows, by).items():
+def paired(ours: dict[Any, float], theirs: dict[Any, float]) -> Row:
+    """What `ours` gain over `theirs`, both by unit (seed, fold, car): the mean over the units that both have.
+
+    What the two share, such as a hard car, is not in the differences, so their interval is the right one.
+    """
+    gains = [value - theirs[unit] for unit, value in ours.items() if unit in theirs]
+    gain, half = interval(gains)
+    return {"gain": gain, "gain_interval": half, "better": sum(gain > 0 for gain in gains)}
+
+
+def means(rows: Rows, settings: Iterable[str], base: dict[str, str] | None = None) -> list[Row]:
+    """A row for each of the `settings`, `UNITS` left out: the number of units, and each result's mean and interval.
+
+    With a `base`, such as {"levers": "nothing"}, also what each gains over the same setting with these values.
+    """
+    by = [name for name in settings if name not in UNITS]
+    groups, table = grouped(rows, by), []
+    for setting, own in groups.items():
         row: Row = dict(zip(by, setting, strict=True))
+        others = groups.get(tuple((base or {}).get(name, value) for name, value in row.items()), own)
         for name in [name for name in rows[0] if name not in (*by, *UNITS)]:
-            values = by_unit(own, name).values()
-            row |= {"count": len(values), **dict(zip((name, f"{name}_interval"), interval(values), strict=True))}
+            values = by_unit(own, name)
+            row["count"] = len(values)
+            row[name], row[f"{name}_interval"] = interval(values.values())
+            if base and name != "seconds":
+                gains = paired(values, by_unit(others, name)) if others is not own else {}
+                row |= {f"{name}_{part}": gains.get(part) for part in ("gain", "gain_interval")}
         table.append(row)
     return table
 
 
-def paired(rows: Rows, others: Rows, name: str) -> Row:
-    """What `rows` have more than `others` in column `name`, over the units (seeds, folds, cars) that both have.
+def keep_curves(path: Path, settings: Row, history: list[Row]) -> None:
+    """Adds a training's rows, if it has any, to those of the other trainings in the file `path`."""
+    same = {name: str(value) for name, value in settings.items()}.items()
+    others = [row for row in read_rows(path) if not same <= row.items()]  # same: of a command killed just before
+    if history:
+        write_rows(path, others + [{**settings, **row} for row in history])
 
-    What the two share, such as a hard car, is not in the differences, so their interval is the right one.
-    """
-    ours, theirs = by_unit(rows, name), by_unit(others, name)
-    gains = [ours[unit] - theirs[unit] for unit in ours if unit in theirs]
-    gain, half = interval(gains)
-    return {"count": len(gains), "gain": gain, "gain_interval": half, "better": sum(gain > 0 for gain in gains)}
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Ctrl-C in the block ends the command with 130, and says that it goes on when it is given again."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped):
+        print("\nStopped. The same command goes on.", file=sys.stderr)
+        sys.exit(130)
 
 
 def go_on(path: Path, rows: Rows, trainings: Trainings, after: Callable[[], object] = lambda: None) -> None:
@@ -136,7 +162,7 @@ def go_on(path: Path, rows: Rows, trainings: Trainings, after: Callable[[], obje
     Each new row is added to `rows`, written and printed; then `after()` is called. Ctrl-C ends the command with 130.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with going_on():
         for settings, train in trainings:
             row = {name: str(value) for name, value in settings.items()}
             if any(row.items() <= done.items() for done in rows):
@@ -146,6 +172,3 @@ def go_on(path: Path, rows: Rows, trainings: Trainings, after: Callable[[], obje
             write_rows(path, rows)
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
             after()
-    except (KeyboardInterrupt, Stopped):
-        print("\nStopped. The same command goes on.", file=sys.stderr)
-        sys.exit(130)

@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 
 from carvana import CarDataset, find_pairs, shape_for, split_by_car
 from report.best import Averaged
-from report.lenet_experiments import CPU, Row, Trainings, run_of
+from report.harness import CPU, run_of
+from report.tables import Rows, Trainings
 from train_unet import (
     DEFAULTS,
     WEIGHT_DECAY,
@@ -31,7 +32,7 @@ from train_unet import (
     score_pictures,
     train_steps,
 )
-from training import epoch_generator
+from training import Row, epoch_generator
 from unet import UNet, add_norms, fold_norms
 
 SIZE, BATCH_SIZE, EPOCHS, LR = 160, 8, 2, 0.003
@@ -95,7 +96,7 @@ def taught_loss(scores: Tensor, targets: Tensor, masks_shares: tuple[float, floa
     return F.binary_cross_entropy_with_logits(scores, in_cross_entropy) + 1 - dice
 
 
-def recipe(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def recipe(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Which lever helps?
 
     Expected: normalization gives most, for nothing else keeps the numbers' size here; averaging a little; edges help
