@@ -171,7 +171,8 @@ def run_quietly(arguments: list[str | Path]) -> None:
     """Runs Python with `arguments` in the repository's folder; raises ValueError if that ends in an error."""
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise ValueError(f"python {' '.join(map(str, arguments))} failed: {done.stderr.strip()}")
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise ValueError(f"python {' '.join(map(str, arguments))} failed: {said}")
 
 
 def peak_mib() -> int:

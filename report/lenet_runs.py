@@ -17,7 +17,7 @@ from statistics import mean, stdev
 
 from lenet import LeNet5, LeNet5Original, count_parameters
 from report import tables
-from report.tables import read_rows, write_json
+from report.tables import going_on, read_rows, write_json
 from train_lenet import DEFAULTS, VALIDATION_DIGITS, WEIGHT_DECAY
 from training import ROOT, Row, command, told, write_rows
 
@@ -147,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=list(RUNS))
     runs = RUNS[parser.parse_args().which]
-    with told():
+    with told(), going_on():
         RESULTS.mkdir(parents=True, exist_ok=True)
         for name, options in runs.items():
             run(name, options)
