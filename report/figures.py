@@ -26,6 +26,7 @@ from carvana import open_photograph
 from infer_unet import overlay, predict_mask
 from lenet import LeNet5, LeNet5Original
 from report import tables
+from report.harness import CPU
 from report.tables import RESULTS, Rows
 from report.unet_experiments import mask_at
 from train_lenet import load_mnist
@@ -38,20 +39,25 @@ RUN_OF_SEED_0 = ROOT / "runs" / "report" / "modern-seed0" / "lenet.pth"
 READ = RESULTS / "lenet" / "modern-seed0-read.txt"
 
 
-def read_rows(name: str) -> Rows:
-    return tables.read_rows(RESULTS / name, needed=True)
+def read_rows(name: str, **wanted: Any) -> Rows:
+    """The rows of a file of results, such as "unet/history", with these settings."""
+    settings = {key: str(value) for key, value in wanted.items()}.items()
+    return [row for row in tables.read_rows(RESULTS / f"{name}.csv", needed=True) if settings <= row.items()]
+
+
+def column(rows: Rows, name: str) -> list[float]:
+    return [float(row[name]) for row in rows]
 
 
 def draw_curves(figure: Figure) -> None:
     """Today's network above, that of 1998 below; the mean of the seeds in a band from the lowest to the highest."""
     figure.set_size_inches(10, 6.6)
     for row, (name, year) in zip(figure.subplots(2, 2), (("modern", "today"), ("original", "1998")), strict=True):
-        histories = [read_rows(f"lenet/{name}-seed{seed}.csv") for seed in range(5)]
-        epochs = [int(row["epoch"]) for row in histories[0]]
+        histories = [read_rows(f"lenet/{name}-seed{seed}") for seed in range(5)]
+        epochs = column(histories[0], "epoch")
         for axes, title in zip(row, ("Loss", "Accuracy"), strict=True):
             for label, short in (("training, with distortions, while it learned", "train"), ("test", "test")):
-                column = f"{short}_{title.lower()}"
-                curves = np.array([[float(row[column]) for row in history] for history in histories])
+                curves = np.array([column(history, f"{short}_{title.lower()}") for history in histories])
                 (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", markersize=3, label=label)
                 low, high = curves.min(axis=0), curves.max(axis=0)
                 axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, lw=0)
@@ -94,7 +100,7 @@ def draw_both(figure: Figure, shown: int = 20, misread: int = 4) -> None:
         else:
             axes.set_title(f"{read[index]} (is {labels[index]})", fontsize=11, color="tab:red")
     image = open_photograph(ROOT / "car.jpg")
-    mask = predict_mask(load_unet(ROOT / "model.pth", torch.device("cpu")), image)
+    mask = predict_mask(load_unet(ROOT / "model.pth", CPU), image)
     axes = car.subplots()
     axes.imshow(overlay(image, mask))
     axes.axis("off")
@@ -106,8 +112,8 @@ def name_stage(axes: Axes, x: float, name: str) -> None:
 
 def draw_unet_curves(figure: Figure) -> None:
     """The loss of every step, smoothed, by run and size; and Dice on the selection cars after each epoch."""
-    losses, history = read_rows("unet/losses.csv"), read_rows("unet/history.csv")
-    values = torch.tensor([float(row["loss"]) for row in losses])
+    losses, history = read_rows("unet/losses"), read_rows("unet/history")
+    values = torch.tensor(column(losses, "loss"))
     stages = [(row["run"], row["size"]) for row in losses]
     changes = [0] + [step for step in range(1, len(stages)) if stages[step] != stages[step - 1]] + [len(stages)]
     figure.set_size_inches(10, 3.8)
@@ -119,7 +125,7 @@ def draw_unet_curves(figure: Figure) -> None:
         left.axvline(start, color="0.8", lw=0.8)
         name_stage(left, (start + end) / 2, stages[start][1])
     left.set(title="Training loss, mean of 50 steps, by short side", xlabel="step", yscale="log")
-    epochs, dice = [int(row["epoch"]) for row in history], [float(row["dice"]) for row in history]
+    epochs, dice = column(history, "epoch"), column(history, "dice")
     right.plot(epochs, dice, marker="o", markersize=4, color="tab:blue")
     stages = [(row["run"], row["size"]) for row in history]
     for stage in dict.fromkeys(stages):
@@ -137,7 +143,7 @@ def draw_mask(figure: Figure) -> None:
     """The coursework's two panels, of `car.jpg`."""
     figure.set_size_inches(10, 3.6)
     image = open_photograph(ROOT / "car.jpg")
-    mask = predict_mask(load_unet(ROOT / "model.pth", torch.device("cpu")), image)
+    mask = predict_mask(load_unet(ROOT / "model.pth", CPU), image)
     for axes, title, picture in zip(figure.subplots(1, 2), ("Input image", "Mask"), (image, mask == 0), strict=True):
         axes.imshow(picture, cmap="gray")
         axes.set(title=title, xticks=[], yticks=[])
@@ -146,7 +152,7 @@ def draw_mask(figure: Figure) -> None:
 def draw_unet_place(figure: Figure) -> None:
     """The drawn car's outlines, at roof and wheels, in three masks that differ in where the scores were laid."""
     figure.set_size_inches(10, 2.3)
-    image, model = open_photograph(ROOT / "car.jpg"), load_unet(ROOT / "model.pth", torch.device("cpu"))
+    image, model = open_photograph(ROOT / "car.jpg"), load_unet(ROOT / "model.pth", CPU)
     masks = [mask_at(model, image, place) for place in ("padded", "centred", "stretched")]
     rows, columns = np.nonzero(masks[0])
     middle = (columns.min() + columns.max()) // 2
@@ -163,16 +169,6 @@ def draw_unet_place(figure: Figure) -> None:
 
 
 # The experiments
-
-
-def experiment(name: str, **wanted: Any) -> Rows:
-    """The rows of an experiment's file with these settings."""
-    settings = {key: str(value) for key, value in wanted.items()}.items()
-    return [row for row in read_rows(f"experiments/{name}.csv") if settings <= row.items()]
-
-
-def column(rows: Rows, name: str) -> list[float]:
-    return [float(row[name]) for row in rows]
 
 
 def error_axis(axes: Axes, title: str, xlabel: str) -> None:
@@ -205,7 +201,7 @@ CHANGES = {
 def draw_ladder(figure: Figure) -> None:
     """One line forward and one backward; both begin with the network of 1998 and end with today's."""
     figure.set_size_inches(10, 6.4)
-    rows = sorted(read_rows("experiments/ladder_means.csv"), key=lambda row: int(row["rung"]))
+    rows = sorted(read_rows("experiments/ladder_means"), key=lambda row: int(row["rung"]))
     chosen = [row for row in rows if row["test_accuracy_interval"]]  # the others have only the seed that chose
     forward, backward = ([row for row in chosen if row["order"] == order] for order in ("forward", "backward"))
     backward = [forward[0], *backward]
@@ -217,14 +213,12 @@ def draw_ladder(figure: Figure) -> None:
         plot_error(axes, x, rows, order, color="tab:blue" if order == "forward" else "tab:orange")
         error_axis(axes, f"From 1998 to today, {first} first", "")
         axes.set(ylabel="test error", xticks=x, xlim=(-0.4, len(rows) - 0.6))
-        axes.set_xticklabels(
-            [CHANGES[row["changed"]] if i == 0 else f"+ {CHANGES[row['changed']]}" for i, row in enumerate(rows)]
-        )
+        axes.set_xticklabels([f"{'+ ' if i else ''}{CHANGES[row['changed']]}" for i, row in enumerate(rows)])
 
 
 def draw_optimizers(figure: Figure) -> None:
     axes = figure.subplots()
-    rows = experiment("optimizers_means")
+    rows = read_rows("experiments/optimizers_means")
     for name in dict.fromkeys(row["optimizer"] for row in rows):
         own = [row for row in rows if row["optimizer"] == name]
         plot_error(axes, column(own, "lr"), own, name, ls="--" if name == "AdamW" else "-")  # AdamW's hides Adam's
@@ -236,7 +230,7 @@ def draw_optimizers(figure: Figure) -> None:
 def draw_batch_size(figure: Figure) -> None:
     figure.set_size_inches(10, 4.6)
     for axes, equal in zip(figure.subplots(1, 2, sharey=True), ("epochs", "time"), strict=True):
-        rows = experiment("batch_size_means", equal=equal)
+        rows = read_rows("experiments/batch_size_means", equal=equal)
         for size in dict.fromkeys(row["size"] for row in rows):
             own = [row for row in rows if row["size"] == size]
             plot_error(axes, column(own, "lr"), own, f"{size} digits")
@@ -252,7 +246,7 @@ def draw_batch_size(figure: Figure) -> None:
 def draw_digits_needed(figure: Figure) -> None:
     axes = figure.subplots()
     for distortions, label in ((False, "as they are"), (True, "distorted")):
-        rows = experiment("digits_means", distortions=distortions)
+        rows = read_rows("experiments/digits_means", distortions=distortions)
         plot_error(axes, column(rows, "digits"), rows, label)
     error_axis(axes, "Equal number of steps, five seeds", "training digits")
     axes.set(xscale="log", ylabel="test error")
@@ -265,7 +259,7 @@ def draw_regularization(figure: Figure) -> None:
     Of early stopping a dot for each seed, where it stopped.
     """
     figure.set_size_inches(10, 6)
-    rows, curves = experiment("regularization_means"), read_rows("experiments/regularization_curves.csv")
+    rows, curves = read_rows("experiments/regularization_means"), read_rows("experiments/regularization_curves")
     best = {row["method"]: row["strength"] for row in sorted(rows, key=lambda row: -float(row["validation_loss"]))}
     methods = dict.fromkeys(row["method"] for row in rows)
     for axes, method in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, methods, strict=True):
@@ -283,8 +277,7 @@ def draw_regularization(figure: Figure) -> None:
         axes.set_xlabel("epoch")
     for axes in figure.axes[::3]:
         axes.set_ylabel("loss")
-    handles = figure.axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
 
 
 DISTURBED = {
@@ -300,7 +293,7 @@ def draw_robustness(figure: Figure) -> None:
     figure.set_size_inches(12, 3.4)
     for axes, (name, unit) in zip(figure.subplots(1, 5, sharey=True), DISTURBED.items(), strict=True):
         for distortions, label in ((False, "trained on digits as they are"), (True, "on distorted digits")):
-            rows = experiment("robustness_means", distortions=distortions, disturbance=name)
+            rows = read_rows("experiments/robustness_means", distortions=distortions, disturbance=name)
             x, right = column(rows, "strength"), np.array(column(rows, "test_accuracy"))
             interval = np.array(column(rows, "test_accuracy_interval"))
             (line,) = axes.plot(x, right, marker="o", markersize=3, label=label)
@@ -315,7 +308,7 @@ def draw_robustness(figure: Figure) -> None:
 def draw_missed(figure: Figure) -> None:
     """The test digits that all seeds read wrong, with what most of them read."""
     reads: dict[int, list[str]] = {}
-    rows = read_rows("experiments/missed_curves.csv")
+    rows = read_rows("experiments/missed_curves")
     for row in rows:
         reads.setdefault(int(row["index"]), []).append(row["read"])
     seeds = len({row["seed"] for row in rows})
@@ -336,7 +329,7 @@ PUBLISHED_WITHOUT_SIZE = {99.46: "LeNet-5's features, support vector machine [17
 
 def draw_width(figure: Figure) -> None:
     axes = figure.subplots()
-    rows = experiment("width_means")
+    rows = read_rows("experiments/width_means")
     plot_error(axes, column(rows, "parameters"), rows, "LeNet-5's layout")
     above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
     for row in rows:
@@ -358,7 +351,7 @@ def draw_best(figure: Figure) -> None:
     """The error of each recipe that was tried on all folds, and below them that of the best one on the test digits."""
     figure.set_size_inches(9, 4.2)
     axes = figure.subplots()
-    trials, last = experiment("best_trials_means", count=3), experiment("best_means")
+    trials, last = read_rows("experiments/best_trials_means", count=3), read_rows("experiments/best_means")
     for looks, label, beside in (("", "one look", -0.1), ("_nine_looks", "nine looks", 0.1)):
         names = [f"{part}_accuracy{looks}" for part in ("validation", "test")]
         errors = [100 - 100 * x for x in column(trials, names[0]) + column(last, names[1])]
@@ -378,11 +371,10 @@ def draw_unet_data(figure: Figure) -> None:
     """Dice against the input's size, the network's width, and the number of cars."""
     figure.set_size_inches(11, 3.6)
     left, middle, right = figure.subplots(1, 3)
-    rows = experiment("unet_size_means")
+    rows = read_rows("experiments/unet_size_means")
     for name, label in (("ceiling", "the ceiling"), ("dice", "model.pth")):
-        left.plot(
-            column(rows, "short_side"), [100 - 100 * dice for dice in column(rows, name)], marker="o", ms=4, label=label
-        )
+        missing = [100 - 100 * dice for dice in column(rows, name)]
+        left.plot(column(rows, "short_side"), missing, marker="o", ms=4, label=label)
     error_axis(left, "32 photographs at full size", "short side of the input")
     left.yaxis.set_major_locator(LogLocator())
     left.legend(frameon=False)
@@ -390,7 +382,7 @@ def draw_unet_data(figure: Figure) -> None:
         (middle, "unet_width", "base_channels", "base channels, equal time"),
         (right, "unet_photographs", "cars", "cars to train on, equal steps"),
     ):
-        rows = experiment(f"{name}_means")
+        rows = read_rows(f"experiments/{name}_means")
         missing = [100 - 100 * dice for dice in column(rows, "dice")]
         axes.errorbar(
             column(rows, by), missing, [100 * x for x in column(rows, "dice_interval")], marker="o", ms=4, capsize=3
@@ -452,18 +444,18 @@ def draw_lenet_filters(figure: Figure) -> None:
         for row, (kernel, c1_map) in enumerate(zip(model.C1.weight[:, 0], c1_maps, strict=True)):
             show(axes[row, 0], kernel, "RdBu_r")
             show(axes[row, 1], c1_map)
-            for column, c3_kernel in enumerate(c3_kernels[:, row]):
-                show(axes[row, column + 2], c3_kernel, "RdBu_r")
+            for at, c3_kernel in enumerate(c3_kernels[:, row]):
+                show(axes[row, at + 2], c3_kernel, "RdBu_r")
         show(axes[6, 1], images[0, 0])
-        for column, c3_map in enumerate(c3_maps):
-            show(axes[6, column + 2], c3_map)
+        for at, c3_map in enumerate(c3_maps):
+            show(axes[6, at + 2], c3_map)
 
 
 @torch.inference_mode()
 def draw_unet_filters(figure: Figure) -> None:
     """The first level's kernels and maps on the drawn car: on the way down, and just before the last convolution."""
     figure.set_size_inches(10, 6.4)
-    model = load_unet(ROOT / "model.pth", torch.device("cpu"))
+    model = load_unet(ROOT / "model.pth", CPU)
     small = np.array(open_photograph(ROOT / "car.jpg").resize((432, 288)))
     image = torch.from_numpy(small).permute(2, 0, 1)[None] / 255  # [1, 3, 288, 432]
     down, up = outputs_of(model, ("down_conv1", "up_conv4"), image)
