@@ -24,17 +24,14 @@ from torch import Tensor, nn
 
 from carvana import open_photograph
 from infer_unet import overlay, predict_mask
-from lenet import LeNet5, LeNet5Original
+from labs.weights import load
 from report import tables
-from report.harness import CPU
 from report.tables import RESULTS, Rows
 from report.unet_experiments import mask_at
 from train_lenet import load_mnist
 from training import ROOT, command, told, write_whole
-from unet import load_unet
 
 FOLDER = ROOT / "report" / "figures"
-WEIGHTS = ROOT / "labs" / "weights"
 RUN_OF_SEED_0 = ROOT / "runs" / "report" / "modern-seed0" / "lenet.pth"
 READ = RESULTS / "lenet" / "modern-seed0-read.txt"
 
@@ -77,9 +74,7 @@ def draw_curves(figure: Figure) -> None:
 def keep_what_was_read(weights: Path) -> None:
     """Writes what the network of `weights` reads in the 10,000 test digits, in their order, a hundred a line."""
     images, _ = load_mnist(ROOT / "data", train=False)
-    model = LeNet5()
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    read = "".join(map(str, model(images).argmax(dim=1).tolist()))
+    read = "".join(map(str, load("lenet", weights)(images).argmax(dim=1).tolist()))
     with write_whole(READ) as part:
         part.write_text("".join(read[i : i + 100] + "\n" for i in range(0, len(read), 100)))
 
@@ -100,7 +95,7 @@ def draw_both(figure: Figure, shown: int = 20, misread: int = 4) -> None:
         else:
             axes.set_title(f"{read[index]} (is {labels[index]})", fontsize=11, color="tab:red")
     image = open_photograph(ROOT / "car.jpg")
-    mask = predict_mask(load_unet(ROOT / "model.pth", CPU), image)
+    mask = predict_mask(load("unet"), image)
     axes = car.subplots()
     axes.imshow(overlay(image, mask))
     axes.axis("off")
@@ -143,7 +138,7 @@ def draw_mask(figure: Figure) -> None:
     """The coursework's two panels, of `car.jpg`."""
     figure.set_size_inches(10, 3.6)
     image = open_photograph(ROOT / "car.jpg")
-    mask = predict_mask(load_unet(ROOT / "model.pth", CPU), image)
+    mask = predict_mask(load("unet"), image)
     for axes, title, picture in zip(figure.subplots(1, 2), ("Input image", "Mask"), (image, mask == 0), strict=True):
         axes.imshow(picture, cmap="gray")
         axes.set(title=title, xticks=[], yticks=[])
@@ -152,7 +147,7 @@ def draw_mask(figure: Figure) -> None:
 def draw_unet_place(figure: Figure) -> None:
     """The drawn car's outlines, at roof and wheels, in three masks that differ in where the scores were laid."""
     figure.set_size_inches(10, 2.3)
-    image, model = open_photograph(ROOT / "car.jpg"), load_unet(ROOT / "model.pth", CPU)
+    image, model = open_photograph(ROOT / "car.jpg"), load("unet")
     masks = [mask_at(model, image, place) for place in ("padded", "centred", "stretched")]
     rows, columns = np.nonzero(masks[0])
     middle = (columns.min() + columns.max()) // 2
@@ -428,9 +423,7 @@ def draw_lenet_filters(figure: Figure) -> None:
     """Of both networks a table: C1's kernels and maps on the left, C3's maps below, C3's kernels where the two meet."""
     figure.set_size_inches(10, 7.6)
     images, _ = load_mnist(ROOT / "data", train=False)
-    modern, original = LeNet5(), LeNet5Original()
-    for model, name in ((modern, "lenet"), (original, "lenet_original")):
-        model.load_state_dict(torch.load(WEIGHTS / f"{name}.pth", map_location="cpu", weights_only=True))
+    modern, original = load("lenet"), load("lenet_original")
     table_i = torch.full((16, 6, 5, 5), torch.nan)  # what C3 does not see stays white
     table_i[original.C3.pairs[0], original.C3.pairs[1]] = original.C3.kernels
     for half, (model, c3_kernels, year) in zip(
@@ -455,7 +448,7 @@ def draw_lenet_filters(figure: Figure) -> None:
 def draw_unet_filters(figure: Figure) -> None:
     """The first level's kernels and maps on the drawn car: on the way down, and just before the last convolution."""
     figure.set_size_inches(10, 6.4)
-    model = load_unet(ROOT / "model.pth", CPU)
+    model = load("unet")
     small = np.array(open_photograph(ROOT / "car.jpg").resize((432, 288)))
     image = torch.from_numpy(small).permute(2, 0, 1)[None] / 255  # [1, 3, 288, 432]
     down, up = outputs_of(model, ("down_conv1", "up_conv4"), image)

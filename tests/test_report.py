@@ -198,19 +198,25 @@ def test_the_readmes_lines_of_python_read_a_digit(tmp_path, monkeypatch, capsys)
     assert re.fullmatch(r"read \d is 7\n", capsys.readouterr().out)
 
 
+def source(folder: Path) -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in folder.glob("**/*.py"))
+
+
 def test_every_result_is_written_by_a_command():
-    """Where code makes up a file's name from parts, the name's beginning is enough."""
-    code = "".join(
-        path.read_text(encoding="utf-8") for folder in ("report", "labs") for path in ROOT.glob(f"{folder}/**/*.py")
-    )
-    made = {f"experiments/{name}{part}.csv" for name in experiments.EXPERIMENTS for part in ("", "_curves", "_means")}
-    made |= {f"lenet/{name}.csv" for runs in lenet_runs.RUNS.values() for name in runs}
-    made |= {str(Path(path).with_stem(f"{Path(path).stem}_epyc")) for path in benchmark.FILES.values()}
-    files = {path.relative_to(tables.RESULTS).as_posix() for path in tables.RESULTS.glob("*/*")}
-    unknown = [name for name in files - made if Path(name).name not in code]
-    assert not [
-        name for name in unknown if not (name.startswith("labs/") and f"{Path(name).stem.split('_')[0]}_" in code)
-    ]
+    """Its name stands in the code; of an experiment, a run, another machine or a lab, that which it is made up from."""
+    known = {f"experiments/{name}{part}.csv" for name in experiments.EXPERIMENTS for part in ("", "_curves", "_means")}
+    known |= {f"lenet/{name}.csv" for runs in lenet_runs.RUNS.values() for name in runs}
+    known |= {path.replace(".json", "_epyc.json") for path in benchmark.FILES.values()}
+    labs = [lab.name for lab in (ROOT / "labs").iterdir() if 'RESULTS / "labs" / f"' in source(lab)]
+    files = {path.relative_to(tables.RESULTS).as_posix() for path in tables.RESULTS.glob("**/*.*")}
+    code = source(ROOT / "report") + source(ROOT / "labs")
+    unknown = {name for name in files - known if Path(name).name not in code}
+    assert not {name for name in unknown if not name.startswith(tuple(f"labs/{lab}" for lab in labs))}
+
+
+def test_every_result_of_the_u_net_is_read_by_a_text_or_by_code():
+    readers = "".join(path.read_text(encoding="utf-8") for path in fill.texts()) + source(ROOT / "report")
+    assert not [path.name for path in (tables.RESULTS / "unet").iterdir() if path.name not in readers]
 
 
 # Means, intervals, and going on
