@@ -46,7 +46,7 @@ def finished(run: Path, script: str) -> Row:
 def to_keep(run: Path, script: str) -> Row:
     """The settings of a finished run that is worth keeping; ValueError, worded for the user, for any other."""
     settings = finished(run, script)["settings"]
-    if settings["quick"]:
+    if settings.get("quick"):
         raise ValueError(f"{run} is a --quick run, which shows only that the lab works")
     return settings
 

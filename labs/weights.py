@@ -11,77 +11,63 @@
     python -m labs.weights keep lenet_original runs/original
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from labs.commands import copy_whole, finished, lab_parser
+from labs.commands import copy_whole, lab_parser, to_keep
 from lenet import LeNet5, LeNet5Original
 from training import ROOT, command, told
 from unet import load_unet
 
 LABS = ROOT / "labs"
 CPU = torch.device("cpu")
-Held = dict[str, Any]  # what a file of weights holds
-
-
-def filled(network: nn.Module, weights: Held) -> nn.Module:
-    """`network` with `weights`, which may be of half precision."""
-    network.load_state_dict({name: value.float() for name, value in weights.items()})
-    return network
-
-
-# Each imports its network itself: who wants one need not load all the others.
-
-
-def digit_strips(held: Held) -> nn.Module:
-    from labs.digit_strips.strips import CNN
-
-    return filled(CNN(), held)
-
-
-def cats_dogs(held: Held) -> nn.Module:
-    """Any of labs/resnet.py: the file says which, and for pictures of what size, the network's `size`."""
-    from labs.resnet import NETWORKS
-
-    network = filled(NETWORKS[held["network"]](2), held["weights"])
-    network.size = int(held["size"])
-    return network.to(memory_format=torch.channels_last)
-
-
-def cifar(held: Held) -> nn.Module:
-    """Either of the lab's two: the names of its weights say which."""
-    from labs.cifar10.networks import CifarCNN, FastCNN, Standardized
-
-    if "network.head.weight" not in held:
-        return filled(Standardized(CifarCNN()), held)
-    widths = [held[f"network.blocks.{block}.conv1.weight"].shape[0] for block in range(3)]
-    return filled(Standardized(FastCNN(tuple(widths))), held)
 
 
 class Shipped(NamedTuple):
-    path: Path | None  # where it lies in the repository, if it does
-    script: str  # whose checkpoint its run has
+    path: Path | None  # in the repository, if it is there
+    script: str  # as its runs' checkpoints name it, those from before the folders as well
     file: str  # its weights in the folder of a run
-    make: Callable[[Held], nn.Module] | None  # raises anything for what is not its own
 
 
 NETWORKS = {
-    "lenet": Shipped(LABS / "weights/lenet.pth", "train_lenet.py", "lenet.pth", lambda held: filled(LeNet5(), held)),
-    "lenet_original": Shipped(
-        LABS / "weights/lenet_original.pth", "train_lenet.py", "lenet.pth", lambda held: filled(LeNet5Original(), held)
-    ),
-    "unet": Shipped(ROOT / "model.pth", "train_unet.py", "model.pth", None),  # unet.py reads it, for strangers too
-    "digit_strips": Shipped(
-        LABS / "digit_strips/digit_strips.pth", "digit_strips.py", "digit_strips.pth", digit_strips
-    ),
-    "cats_dogs": Shipped(LABS / "cats_dogs/cats_dogs.pth", "labs/cats_dogs.py", "cats_dogs.pth", cats_dogs),
-    "cifar": Shipped(None, "labs/cifar10.py", "cifar10.pth", cifar),
+    "lenet": Shipped(LABS / "weights" / "lenet.pth", "train_lenet.py", "lenet.pth"),
+    "lenet_original": Shipped(LABS / "weights" / "lenet_original.pth", "train_lenet.py", "lenet.pth"),
+    "unet": Shipped(ROOT / "model.pth", "train_unet.py", "model.pth"),
+    "digit_strips": Shipped(LABS / "digit_strips" / "digit_strips.pth", "digit_strips.py", "digit_strips.pth"),
+    "cats_dogs": Shipped(LABS / "cats_dogs" / "cats_dogs.pth", "labs/cats_dogs.py", "cats_dogs.pth"),
+    "cifar": Shipped(None, "labs/cifar10.py", "cifar10.pth"),
 }
 KEPT_HERE = ("lenet_original", "digit_strips", "cats_dogs")  # the others are made elsewhere
+
+
+def build(name: str, held: dict[str, Any]) -> nn.Module:
+    """The network called `name` with what a file holds, of whatever precision; raises anything for what is not its own.
+
+    What is not needed is not imported. Only of cats and dogs a file holds more than weights: which of labs/resnet.py it
+    is, and the size of its pictures, the network's `size`.
+    """
+    weights = held
+    if name in ("lenet", "lenet_original"):
+        network = LeNet5() if name == "lenet" else LeNet5Original()
+    elif name == "digit_strips":
+        from labs.digit_strips.strips import CNN
+
+        network = CNN()
+    elif name == "cats_dogs":
+        from labs.resnet import NETWORKS
+
+        network, weights = NETWORKS[held["network"]](2), held["weights"]
+        network.to(memory_format=torch.channels_last)
+        network.size = int(held["size"])
+    else:
+        from labs.cifar10.networks import Standardized, network_of
+
+        network = Standardized(network_of(weights))
+    network.load_state_dict({name: value.float() for name, value in weights.items()})
+    return network
 
 
 def load(name: str, path: Path | None = None, device: torch.device = CPU) -> nn.Module:
@@ -89,15 +75,15 @@ def load(name: str, path: Path | None = None, device: torch.device = CPU) -> nn.
 
     Without `path` those in the repository. Nothing in the file can run. Raises ValueError or OSError, worded for users.
     """
-    shipped, _, file, make = NETWORKS[name]
+    shipped, _, file = NETWORKS[name]
     path = path or shipped
     if path is None:
         raise ValueError(f"the weights of {name} are too large for the repository: give yours, a run's {file}")
     path = path / file if path.is_dir() else path
-    if make is None:
-        return load_unet(path, device)
+    if name == "unet":
+        return load_unet(path, device)  # which takes strangers' files, too
     try:
-        return make(torch.load(path, map_location="cpu", weights_only=True)).to(device).eval()
+        return build(name, torch.load(path, map_location="cpu", weights_only=True)).to(device).eval()
     except FileNotFoundError:
         raise ValueError(f"there are no weights {path}: give the folder of a finished run, or its {file}") from None
     except Exception:  # torch.load raises almost anything for another file
@@ -111,9 +97,9 @@ def main() -> None:
     parser.add_argument("name", choices=KEPT_HERE)
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
     args = parser.parse_args()
-    path, script, file, _ = NETWORKS[args.name]
+    path, script, file = NETWORKS[args.name]
     with told():
-        finished(args.run, script)
+        to_keep(args.run, script)
         load(args.name, args.run)  # it is such a network
         copy_whole(args.run / file, path)
 

@@ -8,7 +8,6 @@ import json
 import pickle
 import re
 import shutil
-import subprocess
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
@@ -500,8 +499,3 @@ def test_the_ladder_keeps_a_row_a_training_and_makes_none_twice(command, tmp_pat
 def test_what_cannot_be_is_refused_in_one_line(command, arguments, message, capsys):
     status, _ = command(*arguments)
     assert re.search(f"error: {message}[^\n]*$", capsys.readouterr().err.strip() if status == 2 else status)
-
-
-def test_the_lab_runs_as_a_module_from_the_root():
-    done = subprocess.run([sys.executable, "-m", "labs.cifar10", "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and "ladder" in done.stdout

@@ -89,7 +89,7 @@ def test_only_the_weights_of_a_finished_run_are_shipped(tmp_path, monkeypatch):
 
     save_weights(run / "lenet.pth", load("lenet"))
     assert keep() == f"error: {run} holds no finished run"
-    torch.save({"script": "train_lenet.py", "finished": True}, run / "checkpoint.pth")
+    torch.save({"script": "train_lenet.py", "finished": True, "settings": {}}, run / "checkpoint.pth")
     assert keep() == f"error: {run / 'lenet.pth'} does not hold the weights of lenet_original: give a run's lenet.pth"
     assert not target.exists()
     save_weights(run / "lenet.pth", original)

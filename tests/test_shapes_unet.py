@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 import sys
 
 import pytest
@@ -14,7 +13,6 @@ from labs.shapes_unet import scores
 from labs.shapes_unet.networks import NETWORKS, AddUNet, NoiseUnits, ShallowUNet, make_network
 from labs.shapes_unet.scores import scored_pictures
 from lenet import count_parameters
-from training import ROOT
 from unet import UNet
 
 
@@ -177,10 +175,3 @@ def test_a_wrong_option_is_one_error(monkeypatch, capsys, words, error):
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, *words)
     assert f"error: {error}" in f"{stop.value.code}{capsys.readouterr().err}"
-
-
-def test_the_lab_runs_as_a_module_from_the_root():
-    done = subprocess.run(
-        [sys.executable, "-m", "labs.shapes_unet", "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and "compare" in done.stdout

@@ -148,6 +148,13 @@ class Standardized(nn.Sequential):
             return super().forward(x).float()
 
 
+def network_of(weights: dict[str, Tensor]) -> nn.Module:
+    """Either network, fit for the `weights` of a `Standardized`: their names say which, their shapes how wide."""
+    if "network.head.weight" not in weights:
+        return CifarCNN()
+    return FastCNN(tuple(weights[f"network.blocks.{block}.conv1.weight"].shape[0] for block in range(3)))
+
+
 def training_operations(network: nn.Module) -> int:
     """Multiplications and additions of convolutions and full connections for one picture, forward and backward."""
     from torch.utils.flop_counter import FlopCounterMode  # takes a second, and is used once a training

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from carvana import open_photograph
 from infer_unet import network_size
+from labs.cats_dogs.pictures import normalize, open_picture
 from labs.commands import drawing, lab_parser
 from labs.feature_maps.receptive_field import field_by_gradient, output_rows, receptive_field
 from labs.weights import load
@@ -143,10 +144,6 @@ def digit(path: Path, size: int = 28) -> Tensor:
     return image if image.mean() < 0.5 else 1 - image
 
 
-def tiny(path: Path) -> Tensor:
-    return as_tensor(open_photograph(path).resize((32, 32)))
-
-
 def large_photograph(path: Path) -> Tensor:
     """Nearly `ROWS` rows, or columns, whichever are fewer, and multiples of 16."""
     image = open_photograph(path)
@@ -154,17 +151,12 @@ def large_photograph(path: Path) -> Tensor:
     return as_tensor(image.resize((width, height)))
 
 
-def pet(path: Path) -> Tensor:
-    """Between -1 and 1."""
-    return 2 * as_tensor(open_photograph(path).resize((224, 224), Image.Resampling.BILINEAR)) - 1
-
-
 PICTURES: dict[str, Callable[[Path], Tensor]] = {
     "lenet": digit,
     "lenet_original": digit,
     "unet": large_photograph,
-    "cifar": tiny,
-    "cats_dogs": pet,
+    "cifar": lambda path: as_tensor(open_photograph(path).resize((32, 32))),
+    "cats_dogs": lambda path: normalize(open_picture(path, 224)[None]),
 }
 
 
