@@ -26,7 +26,7 @@ from carvana import open_photograph
 from infer_unet import overlay, predict_mask
 from labs.weights import load
 from report import tables
-from report.tables import RESULTS, Rows
+from report.tables import RESULTS, Rows, matching
 from report.unet_experiments import mask_at
 from train_lenet import load_mnist
 from training import ROOT, command, told, write_whole
@@ -38,8 +38,7 @@ READ = RESULTS / "lenet" / "modern-seed0-read.txt"
 
 def read_rows(name: str, **wanted: Any) -> Rows:
     """The rows of a file of results, such as "unet/history", with these settings."""
-    settings = {key: str(value) for key, value in wanted.items()}.items()
-    return [row for row in tables.read_rows(RESULTS / f"{name}.csv", needed=True) if settings <= row.items()]
+    return matching(tables.read_rows(RESULTS / f"{name}.csv", needed=True), wanted)
 
 
 def column(rows: Rows, name: str) -> list[float]:

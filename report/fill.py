@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from report.tables import RESULTS, read_json, read_rows
+from report.tables import RESULTS, matching, read_json, read_rows
 from training import ROOT, command, told, write_whole
 
 MARKED = re.compile(r"<!-- (\S+\.(?:json|csv)) ([^>]+?) -->((?:(?!<!--).)*)<!-- / -->", re.DOTALL)
@@ -64,8 +64,7 @@ def table(path: Path, source: str, old: str) -> str:
         raise ValueError("a table needs its heading between the comments, down to the line of dashes")
     only, _, cells = source.partition("|")
     forms = [cell.strip() for cell in cells.strip().strip("|").split("|")]
-    wanted = dict(word.split("=", 1) for word in only.split())
-    rows = [row for row in read_rows(path, needed=True) if wanted.items() <= row.items()]
+    rows = matching(read_rows(path, needed=True), dict(word.split("=", 1) for word in only.split()))
     stood = [line.strip("|").split("|") for line in old[heading.end() :].strip().splitlines()]
     if not rows or "*" in forms and len(stood) != len(rows):
         raise ValueError(f"the file has {len(rows)} such rows, the text {len(stood)}")

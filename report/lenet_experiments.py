@@ -32,7 +32,7 @@ from lenet import (
     squash,
 )
 from report.harness import run_of
-from report.tables import Rows, Trainings
+from report.tables import Rows, Trainings, matching
 from train_lenet import (
     DEFAULTS,
     VALIDATION_DIGITS,
@@ -122,8 +122,7 @@ def outcome(name: str, settings: Row, **training: Any) -> Row:
 
 def best_by_validation(rows: Rows, **settings: Any) -> dict[str, str]:
     """Of the rows with these settings, the one of the highest validation accuracy."""
-    wanted = {name: str(value) for name, value in settings.items()}.items()
-    return max((row for row in rows if wanted <= row.items()), key=lambda row: float(row["validation_accuracy"]))
+    return max(matching(rows, settings), key=lambda row: float(row["validation_accuracy"]))
 
 
 # From 1998 to today
@@ -174,10 +173,6 @@ def falling_sgd(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRSc
     return LambdaLR(optimizer, lambda step: parts[min(19, 20 * step // steps)])
 
 
-def plain_sgd(model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr)
-
-
 CHANGES = ("recipe", "activation", "pooling", "table", "output", "distortions")  # the last of a name's steps is today
 
 
@@ -189,7 +184,7 @@ def rung(today: set[str]) -> dict[str, Any]:
         "make": partial(LadderNet, *network),
         "loss_function": F.cross_entropy if "output" in today else original_loss,
         "augment": random_affine if "distortions" in today else None,
-        **(modern or {"optimizer": plain_sgd, "schedule": falling_sgd}),
+        **(modern or {"optimizer": OPTIMIZERS["SGD"], "schedule": falling_sgd}),
     }
 
 
@@ -224,11 +219,11 @@ def ladder(args: argparse.Namespace, rows: Rows) -> Trainings:
 
 
 OPTIMIZERS = {
-    "SGD": lambda parameters, lr: torch.optim.SGD(parameters, lr),
-    "momentum": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9),
-    "RMSprop": lambda parameters, lr: torch.optim.RMSprop(parameters, lr),
-    "Adam": lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True),
-    "AdamW": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=WEIGHT_DECAY, fused=True),
+    "SGD": lambda model, lr: torch.optim.SGD(model.parameters(), lr),
+    "momentum": lambda model, lr: torch.optim.SGD(model.parameters(), lr, momentum=0.9),
+    "RMSprop": lambda model, lr: torch.optim.RMSprop(model.parameters(), lr),
+    "Adam": lambda model, lr: torch.optim.Adam(model.parameters(), lr, fused=True),
+    "AdamW": adamw,
 }
 
 
@@ -248,8 +243,7 @@ def optimizers(args: argparse.Namespace, rows: Rows) -> Trainings:
             lr = float(f"{10 ** (exponent / 2):.2g}")
             for seed in range(min(3, args.seeds)):
                 settings = {"optimizer": name, "lr": lr, "seed": seed}
-                chosen = partial(lambda make, model, lr: make(model.parameters(), lr), make)
-                training = {"epochs": 5, "lr": lr, "optimizer": chosen, "schedule": constant}
+                training = {"epochs": 5, "lr": lr, "optimizer": make, "schedule": constant}
                 yield settings, partial(outcome, "optimizers", settings, **training)
 
 

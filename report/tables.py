@@ -93,6 +93,12 @@ def interval(values: Iterable[float]) -> tuple[float, float | None]:
     return mean(values), half
 
 
+def matching(rows: Rows, settings: Row) -> Rows:
+    """The rows that have these settings."""
+    wanted = {name: str(value) for name, value in settings.items()}.items()
+    return [row for row in rows if wanted <= row.items()]
+
+
 def grouped(rows: Rows, names: Iterable[str]) -> dict[tuple[str, ...], Rows]:
     """The rows that have the same values in the columns `names`, by these."""
     groups: dict[tuple[str, ...], Rows] = {}
@@ -140,10 +146,10 @@ def means(rows: Rows, settings: Iterable[str], base: dict[str, str] | None = Non
 
 def keep_curves(path: Path, settings: Row, history: list[Row]) -> None:
     """Adds a training's rows, if it has any, to those of the other trainings in the file `path`."""
-    same = {name: str(value) for name, value in settings.items()}.items()
-    others = [row for row in read_rows(path) if not same <= row.items()]  # same: of a command killed just before
+    kept = read_rows(path)
+    again = matching(kept, settings)  # of a command that was killed before it wrote the training's row
     if history:
-        write_rows(path, others + [{**settings, **row} for row in history])
+        write_rows(path, [row for row in kept if row not in again] + [{**settings, **row} for row in history])
 
 
 @contextmanager
@@ -164,10 +170,9 @@ def go_on(path: Path, rows: Rows, trainings: Trainings, after: Callable[[], obje
     path.parent.mkdir(parents=True, exist_ok=True)
     with going_on():
         for settings, train in trainings:
-            row = {name: str(value) for name, value in settings.items()}
-            if any(row.items() <= done.items() for done in rows):
+            if matching(rows, settings):
                 continue
-            row |= {name: "" if value is None else str(value) for name, value in train().items()}
+            row = {name: "" if value is None else str(value) for name, value in {**settings, **train()}.items()}
             rows.append(row)
             write_rows(path, rows)
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
