@@ -377,8 +377,8 @@ def test_what_the_texts_say_of_the_seeds_is_read_from_their_last_epochs(tmp_path
 # Experiments
 
 
-@pytest.fixture
-def coins(tmp_path, monkeypatch):
+@pytest.fixture(params=[KeyboardInterrupt, tables.Stopped])
+def coins(request, tmp_path, monkeypatch):
     """An experiment of two settings and two seeds whose third training is interrupted; what it ran is in `ran`."""
     ran = []
 
@@ -390,7 +390,7 @@ def coins(tmp_path, monkeypatch):
     def toss(sides: int, seed: int) -> dict[str, float]:
         ran.append((sides, seed))
         if len(ran) == 3:
-            raise KeyboardInterrupt
+            raise request.param
         return {"accuracy": sides + seed, "seconds": 1.5}
 
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
@@ -400,12 +400,14 @@ def coins(tmp_path, monkeypatch):
     return ran
 
 
-def test_an_experiment_that_was_stopped_goes_on_after_its_last_row(coins, tmp_path):
+def test_an_experiment_that_was_stopped_goes_on_after_its_last_row(coins, capsys):
     table = experiments.table_of("criterion")
     with pytest.raises(SystemExit) as stop:
         experiments.main()
     assert stop.value.code == 130
+    assert capsys.readouterr().err == "\nStopped. The same command goes on.\n"
     assert len(read_rows(table)) == 2
+    assert [row["count"] for row in read_rows(experiments.table_of("criterion_means"))] == ["2"]
     experiments.main()
     assert coins == [(2, 0), (2, 1), (6, 0), (6, 0), (6, 1)]
     assert [row["accuracy"] for row in read_rows(table)] == ["2", "3", "6", "7"]
