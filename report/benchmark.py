@@ -193,7 +193,7 @@ def benchmark_unet(data: Path | None) -> Row:
     The small network is `model.pth`. The full one has random weights, but finds no car: drawing none costs it less.
     Each `step` is one of `small_whole`; `step_save_default` writes at Pillow's own compression level instead.
     """
-    photo = find_pairs(data, check=False)[0][0] if data else ROOT / "car.jpg"
+    photo = find_pairs(data, check=False)[0].photo if data else ROOT / "car.jpg"
     images = torch.rand(1, 3, 576, 864)
     matrix = torch.rand(2048, 2048)
     with TemporaryDirectory() as name:

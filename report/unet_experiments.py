@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from carvana import CarDataset, car_of, find_pairs, open_photograph, read_mask, shape_for, split_by_car
+from carvana import CarDataset, Pair, car_of, find_pairs, open_photograph, read_mask, shape_for, split_by_car
 from infer_unet import network_size, predict_mask
 from report.harness import CPU, run_of
 from report.tables import RESULTS, Rows, Trainings
@@ -73,19 +73,19 @@ def place(args: argparse.Namespace, rows: Rows) -> Trainings:
     """
     model = load_unet(ROOT / "model.pth", CPU)
 
-    def score(photo: Path, mask: Path, how: str) -> Row:
-        truth = read_mask(mask)
-        found = mask_at(model, open_photograph(photo), how)
+    def score(pair: Pair, how: str) -> Row:
+        truth = read_mask(pair.mask, pair.half)
+        found = mask_at(model, open_photograph(pair.photo), how)
         rows = SIZE / min(truth.shape)
         shifts = {name: f"{x * rows:.1f}" for name, x in outline_shift(found, truth).items()}
         return {"dice": dice_of(found, truth), **shifts}
 
     for name in ("car.jpg", "photographs"):
-        pairs = [(ROOT / "car.jpg", CAR_MASK)] if name == "car.jpg" else find_pairs(args.data)
+        pairs = [Pair(ROOT / "car.jpg", CAR_MASK)] if name == "car.jpg" else find_pairs(args.data)
         for how in ("padded", "centred", "stretched"):
-            for photo, mask in pairs:
-                settings = {"pictures": name, "place": how, "car": car_of((photo, mask)), "photograph": photo.name}
-                yield settings, partial(score, photo, mask, how)
+            for pair in pairs:
+                settings = {"pictures": name, "place": how, "car": car_of(pair), "photograph": pair.photo.name}
+                yield settings, partial(score, pair, how)
 
 
 def size(args: argparse.Namespace, rows: Rows) -> Trainings:
@@ -96,8 +96,8 @@ def size(args: argparse.Namespace, rows: Rows) -> Trainings:
     """
     model = load_unet(ROOT / "model.pth", CPU)
 
-    def score(photo: Path, mask: Path, short: int) -> Row:
-        image, truth = open_photograph(photo), read_mask(mask)
+    def score(pair: Pair, short: int) -> Row:
+        image, truth = open_photograph(pair.photo), read_mask(pair.mask, pair.half)
         small = F.interpolate(
             torch.from_numpy(truth)[None, None].float(),
             network_size(*image.size, short),
@@ -107,9 +107,9 @@ def size(args: argparse.Namespace, rows: Rows) -> Trainings:
         enlarged = F.interpolate(small, truth.shape, mode="bilinear")[0, 0].numpy() >= 0.5
         return {"dice": dice_of(predict_mask(model, image, short), truth), "ceiling": dice_of(enlarged, truth)}
 
-    for short, (photo, mask) in product((144, 216, 288, 432, SIZE, 720, 1024), find_pairs(args.data)):
-        settings = {"short_side": short, "car": car_of((photo, mask)), "photograph": photo.name}
-        yield settings, partial(score, photo, mask, short)
+    for short, pair in product((144, 216, 288, 432, SIZE, 720, 1024), find_pairs(args.data)):
+        settings = {"short_side": short, "car": car_of(pair), "photograph": pair.photo.name}
+        yield settings, partial(score, pair, short)
 
 
 class SmallTrainings:

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from carvana import find_pairs, split_by_car
+from carvana import Pair, find_pairs, split_by_car
 from report import tables
 from report.draw_car import FOLDER_CARS, draw_folder
 from report.harness import CPU
@@ -115,7 +115,7 @@ def score_all(runs: list[Path], full: Path) -> None:
     report_rows = report_scores(last)
     model = load_unet(ROOT / "model.pth", CPU)
     full_rows = score_pictures(model, find_pairs(full), SIZE, "full-size cars")
-    drawn_rows = score_pictures(model, [(ROOT / "car.jpg", RESULTS / "car_mask.png")], SIZE, "car.jpg")
+    drawn_rows = score_pictures(model, [Pair(ROOT / "car.jpg", RESULTS / "car_mask.png")], SIZE, "car.jpg")
     with TemporaryDirectory() as name:
         draw_folder(Path(name), range(FOLDER_CARS + 1, FOLDER_CARS + 1 + DRAWN_CARS), 1918, 1280)
         other_rows = score_pictures(model, find_pairs(Path(name)), SIZE, "drawn cars")
