@@ -37,6 +37,7 @@ from training import (
     between,
     command,
     epoch_generator,
+    loss_and_error,
     pick_device,
     save_weights,
     shipped,
@@ -336,9 +337,7 @@ def train(run: Run, train_set: tuple[Tensor, Tensor], test_set: tuple[Tensor, Te
     save_weights(run.out / "lenet.pth", model)
     trained = "training, on distorted digits" if settings["augment"] else "training"
     curves = {trained: "train", test_name: test_name}
-    loss = {label: [row[f"{name}_loss"] for row in run.history] for label, name in curves.items()}
-    error = {label: [100 - 100 * row[f"{name}_accuracy"] for row in run.history] for label, name in curves.items()}
-    run.finish({"Loss": loss, "Error, % of the digits": error})
+    run.finish(loss_and_error(run.history, curves, "digits"))
     correct = (predictions == labels).sum().item()
     print(f"{test_name.capitalize()} accuracy: {correct / len(labels):.2%} ({correct}/{len(labels)})")
 

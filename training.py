@@ -231,6 +231,13 @@ def plot_curves(path: Path, history: list[Row], panels: dict[str, dict[str, list
         figure.savefig(part, dpi=150, bbox_inches="tight")
 
 
+def loss_and_error(history: list[Row], curves: dict[str, str], shown: str) -> dict[str, dict[str, list[float]]]:
+    """`plot_curves`' panels for what tells classes: `curves` is {label: how its columns begin}, `shown` what is told."""
+    losses = {label: [row[f"{name}_loss"] for row in history] for label, name in curves.items()}
+    errors = {label: [100 - 100 * row[f"{name}_accuracy"] for row in history] for label, name in curves.items()}
+    return {"Loss": losses, f"Error, % of the {shown}": errors}
+
+
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     """Writes `checkpoint` whole or not at all; raises OSError. (`torch.save` to a full disk raises RuntimeError.)"""
     buffer = io.BytesIO()

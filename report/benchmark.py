@@ -3,26 +3,24 @@
     python -m report.benchmark lenet    images/s of train_lenet.py's loop, of a bare loop, and of the usual DataLoader
     python -m report.benchmark unet     the U-Net on one photograph: FLOP/s, time from file to overlay, memory
     python -m report.benchmark training    train_unet.py's loop, from files on, beside one over ready tensors
+    python -m report.benchmark start    CPU time of try.py and infer_unet.py over that of `import torch`
+    python -m report.benchmark lenet --keep epyc    to benchmark_epyc.json, beside those of the first machine
 
 Prints every figure and writes all to a file benchmark.json in report/results/lenet or report/results/unet. Runs on the
 CPU. The machine should have nothing else to do: other work does not slow all the variants alike.
 """
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from datetime import date
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,21 +28,26 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, Subset
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.datasets import MNIST
-from torchvision.transforms import Compose, Normalize, ToTensor
 from tqdm import tqdm
 
-from carvana import CarDataset, find_pairs, open_photograph, shape_for
+from carvana import CarDataset, Pair, find_pairs, open_photograph, shape_for
 from infer_unet import overlay, predict_mask, segment
 from lenet import LeNet5
 from report.draw_car import draw_folder
-from train_lenet import DEFAULTS, LEARNING_RATES, WEIGHT_DECAY, Batches, load_mnist, random_affine, train_epoch
+from report.harness import CPU
+from report.tables import RESULTS, machine, write_json
+from train_lenet import DEFAULTS, WEIGHT_DECAY, Batches, load_mnist, random_affine, train_epoch
 from train_unet import WEIGHT_DECAY as UNET_WEIGHT_DECAY
 from train_unet import epoch_batches, has_bfloat16, train_steps
-from training import epoch_generator, write_whole
+from training import ROOT, Row, command, epoch_generator, told
 from unet import UNet, load_unet
 
-ROOT = Path(__file__).resolve().parent.parent
+FILES = {
+    "lenet": "lenet/benchmark.json",
+    "unet": "unet/benchmark.json",
+    "training": "unet/training_benchmark.json",
+    "start": "unet/start_benchmark.json",
+}
 BATCH_SIZE = DEFAULTS["batch_size"]
 LENET_STEPS = 60  # a measurement
 LENET_ROUNDS = 7
@@ -53,6 +56,8 @@ TRAINING_STAGES = ((96, 8), (160, 8), (572, 2))  # short side in pixels, picture
 TRAINING_PICTURES = {96: 64, 160: 32, 572: 8}  # in an epoch
 TRAINING_WORKERS = (0, 2)
 TRAINING_ROUNDS = 3
+START_ROUNDS = 5
+START_AIMS = {"try": 1.35, "infer_unet": 1.9}  # times the CPU time of a bare import of torch, at most
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -61,20 +66,14 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def machine() -> dict[str, str | int]:
-    """What the speeds were measured on."""
-    cpu = platform.processor() or platform.machine()
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line for line in lines if line.startswith("model name")).partition(": ")[2]
-    return {
-        "cpu": cpu,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "system": platform.system(),
-        "torch": str(torch.__version__),
-        "date": date.today().isoformat(),
-    }
+def in_turn(measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each of `measures` gives in each round; all take turns, and a first round warms up."""
+    for name in tqdm(measures, "warming up", leave=False, disable=None):
+        measures[name]()
+    values: dict[str, list[float]] = {name: [] for name in measures}
+    for name in tqdm(list(measures) * rounds, "measuring", leave=False, disable=None):
+        values[name].append(measures[name]())
+    return values
 
 
 def spread(values: list[float]) -> dict[str, float | list[float] | None]:
@@ -82,6 +81,14 @@ def spread(values: list[float]) -> dict[str, float | list[float] | None]:
     if not values:
         return {"median": None, "min": None, "max": None, "rounds": []}
     return {"median": median(values), "min": min(values), "max": max(values), "rounds": values}
+
+
+def ratios(values: dict[str, list[float]], pairs: dict[str, tuple[str, str]]) -> Row:
+    """`pairs` is {name of a ratio: (over, under)}; the two of a round lie side by side, so each round gives a ratio."""
+    return {
+        name: spread([a / b for a, b in zip(values.get(over, []), values.get(under, []), strict=False)])
+        for name, (over, under) in pairs.items()
+    }
 
 
 def bare_loop(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -99,12 +106,15 @@ def new_network(memory_format: torch.memory_format) -> tuple[LeNet5, torch.optim
     return model, torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=WEIGHT_DECAY, fused=True)
 
 
-def benchmark_lenet() -> dict[str, Any]:
+def benchmark_lenet() -> Row:
     """Images/s of each way to train on MNIST, and the ratios that the report speaks of.
 
     All train the same layers on batches of the same size with the same optimizer. The DataLoader's network lacks
     LeNet5's own scaling of the pixels, because its transform has done that; its workers are started beforehand.
     """
+    from torchvision.datasets import MNIST  # slow to import, and only this one needs it
+    from torchvision.transforms import Compose, Normalize, ToTensor
+
     images, labels = load_mnist(ROOT / "data", train=True)
     digits = LENET_STEPS * BATCH_SIZE
 
@@ -115,7 +125,7 @@ def benchmark_lenet() -> dict[str, Any]:
 
     def our_loop(augment: Callable[[Tensor, torch.Generator], Tensor] | None) -> Callable[[], object]:
         model, optimizer = new_network(torch.channels_last)
-        scheduler = OneCycleLR(optimizer, max_lr=LEARNING_RATES["modern"], total_steps=100_000)
+        scheduler = OneCycleLR(optimizer, max_lr=DEFAULTS["lr"], total_steps=100_000)
         batches = Batches(images, labels, BATCH_SIZE, torch.Generator().manual_seed(0), augment)
         return lambda: train_epoch(model, islice(batches, LENET_STEPS), F.cross_entropy, optimizer, scheduler)
 
@@ -126,7 +136,8 @@ def benchmark_lenet() -> dict[str, Any]:
             *(model.C5, nn.ReLU(), model.F6, nn.ReLU(), model.output),
         )
         transform = Compose([ToTensor(), Normalize((0.1307,), (0.3081,))])
-        dataset = Subset(MNIST(ROOT / "data", train=True, transform=transform), range(digits))
+        mnist = MNIST(ROOT / "data", train=True, download=True, transform=transform)  # or unpacks what lies there
+        dataset = Subset(mnist, range(digits))
         loader = DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
         return lambda: bare_loop(layers, optimizer, loader)
 
@@ -138,11 +149,8 @@ def benchmark_lenet() -> dict[str, Any]:
         "loader_0_workers": usual_loader(0),
         "loader_2_workers": usual_loader(2),
     }
-    for work in variants.values():
-        work()
-    speeds: dict[str, list[float]] = {name: [] for name in variants}
-    for name in tqdm(list(variants) * LENET_ROUNDS, "measuring", leave=False, disable=None):
-        speeds[name].append(digits / seconds(variants[name]))
+    measures = {name: lambda work=work: digits / seconds(work) for name, work in variants.items()}
+    speeds = in_turn(measures, LENET_ROUNDS)
     loader = max("loader_0_workers", "loader_2_workers", key=lambda name: median(speeds[name]))
     pairs = {
         "loop_over_bare": ("loop", "bare"),
@@ -156,11 +164,16 @@ def benchmark_lenet() -> dict[str, Any]:
         "loader_microseconds_per_digit": fixed,
         "images_per_second": {name: spread(values) for name, values in speeds.items()},
         "better_loader": loader,
-        "ratios": {
-            name: spread([a / b for a, b in zip(speeds[over], speeds[under], strict=True)])
-            for name, (over, under) in pairs.items()
-        },
+        "ratios": ratios(speeds, pairs),
     }
+
+
+def run_quietly(arguments: list[str | Path]) -> None:
+    """Runs Python with `arguments`; raises ValueError if that ends in an error."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise ValueError(f"python {' '.join(map(str, arguments))} failed: {said}")
 
 
 def peak_mib() -> int:
@@ -171,7 +184,7 @@ def peak_mib() -> int:
     return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
 
 
-def benchmark_unet(data: Path | None) -> dict[str, Any]:
+def benchmark_unet(data: Path | None) -> Row:
     """Speed and memory of the full-width U-Net (64 base channels) and of the one that is shipped (16), as ratios.
 
     `of_matmul` is the FLOP/s of a forward pass, 576x864 pixels, over those of a float32 product of two 2048x2048
@@ -180,8 +193,7 @@ def benchmark_unet(data: Path | None) -> dict[str, Any]:
     The small network is `model.pth`. The full one has random weights, but finds no car: drawing none costs it less.
     Each `step` is one of `small_whole`; `step_save_default` writes at Pillow's own compression level instead.
     """
-    photo = find_pairs(data, check=False)[0][0] if data else ROOT / "car.jpg"
-    device = torch.device("cpu")
+    photo = find_pairs(data, check=False)[0].photo if data else ROOT / "car.jpg"
     images = torch.rand(1, 3, 576, 864)
     matrix = torch.rand(2048, 2048)
     with TemporaryDirectory() as name:
@@ -193,10 +205,9 @@ def benchmark_unet(data: Path | None) -> dict[str, Any]:
         networks, gflop, memory = {}, {}, {}
         for label, weights in {"small": ROOT / "model.pth", "full": full}.items():  # so ordered: the peak only grows
             if sys.platform != "win32":
-                command = [sys.executable, ROOT / "infer_unet.py", photo, out, "--model", weights, "--device", "cpu"]
-                subprocess.run(command, check=True, capture_output=True)
+                run_quietly([ROOT / "infer_unet.py", photo, out, "--model", weights, "--device", "cpu"])
                 memory[label] = peak_mib()
-            networks[label] = load_unet(weights, device)
+            networks[label] = load_unet(weights, CPU)
             with FlopCounterMode(display=False) as counter, torch.inference_mode():
                 networks[label](images)
             gflop[label] = counter.get_total_flops() / 1e9
@@ -228,24 +239,23 @@ def benchmark_unet(data: Path | None) -> dict[str, Any]:
             variants[label] = forward(network, torch.channels_last)
             variants[f"{label}_bfloat16"] = forward(network, torch.channels_last, bfloat16=True)
             variants[f"{label}_whole"] = whole(network)
-        left_out = [] if has_bfloat16(device) else [name for name in variants if name.endswith("bfloat16")]
+        left_out = [] if has_bfloat16(CPU) else [name for name in variants if name.endswith("bfloat16")]
         if left_out:
             print(f"This CPU has no instructions for bfloat16: {', '.join(left_out)} left out", file=sys.stderr)
-        measured = [name for name in variants if name not in left_out]
-        for name in tqdm(measured, "warming up", leave=False, disable=None):
-            variants[name]()
+        forwards = [name for name in variants if name.partition("_")[0] in networks and not name.endswith("_whole")]
+        of_matmul: dict[str, list[float]] = {name: [] for name in forwards}
 
-        times: dict[str, list[float]] = {name: [] for name in variants}
-        of_matmul: dict[str, list[float]] = {
-            name: [] for name in variants if name.startswith(("small", "full")) and not name.endswith("_whole")
-        }
-        for name in tqdm(measured * UNET_ROUNDS, "measuring", leave=False, disable=None):
+        def measure(name: str) -> float:
             before = min(seconds(lambda: matrix @ matrix) for _ in range(3))
-            times[name].append(seconds(variants[name]))
+            taken = seconds(variants[name])
             after = min(seconds(lambda: matrix @ matrix) for _ in range(3))
             if name in of_matmul:
                 matmul = 2 * 2 * 2048**3 / (before + after)
-                of_matmul[name].append(gflop[name.partition("_")[0]] * 1e9 / times[name][-1] / matmul)
+                of_matmul[name].append(gflop[name.partition("_")[0]] * 1e9 / taken / matmul)
+            return taken
+
+        measures = {name: partial(measure, name) for name in variants if name not in left_out}
+        times = in_turn(measures, UNET_ROUNDS)
     pairs = {
         "plain_over_full": ("full_plain", "full"),
         "full_whole_over_small_whole": ("full_whole", "small_whole"),
@@ -256,16 +266,35 @@ def benchmark_unet(data: Path | None) -> dict[str, Any]:
         "photograph": "Carvana's" if data else "drawn",
         "gflop": gflop,
         "peak_mib": memory,
-        "seconds": {name: spread(values) for name, values in times.items()},
-        "of_matmul": {name: spread(values) for name, values in of_matmul.items()},
-        "ratios": {
-            name: spread([a / b for a, b in zip(times[over], times[under], strict=True)])
-            for name, (over, under) in pairs.items()
-        },
+        "seconds": {name: spread(times.get(name, [])) for name in variants},
+        "of_matmul": {name: spread(values[1:]) for name, values in of_matmul.items()},  # the first warmed up
+        "ratios": ratios(times, pairs),
     }
 
 
-def benchmark_training(data: Path | None) -> dict[str, Any]:
+def training_ratios(found: list[Pair], size: int, batch_size: int) -> Row:
+    """The ratios at one size: files read with so many workers, over ready tensors."""
+    count = TRAINING_PICTURES[size]
+    pairs = (found * -(-count // len(found)))[:count]
+    dataset = CarDataset(pairs, *shape_for(pairs, size), seed=0, quiet=True)
+    torch.manual_seed(0)
+    model = UNet(3, 1, 16).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=UNET_WEIGHT_DECAY)
+    scheduler = OneCycleLR(optimizer, 0.001, total_steps=100_000)
+    batches = epoch_batches(count, batch_size, epoch_generator(0, 2), rank=0, ranks=1)
+    ready = list(DataLoader(dataset, batch_sampler=batches))
+
+    def speed(workers: int | None) -> float:
+        source = ready if workers is None else DataLoader(dataset, batch_sampler=batches, num_workers=workers)
+        steps = train_steps(model, source, optimizer, scheduler)
+        return count / seconds(lambda: list(steps))
+
+    variants = {"ready": None, **{f"{workers}_workers": workers for workers in TRAINING_WORKERS}}
+    speeds = in_turn({name: partial(speed, workers) for name, workers in variants.items()}, TRAINING_ROUNDS)
+    return ratios(speeds, {f"{name}_over_ready": (name, "ready") for name in variants if name != "ready"})
+
+
+def benchmark_training(data: Path | None) -> Row:
     """Images/s of train_unet.py's whole loop, from files to weights, and their ratio to those over ready tensors.
 
     At each size the same network (`base_channels` 16) takes the same steps on one epoch after the first, so that what
@@ -273,73 +302,76 @@ def benchmark_training(data: Path | None) -> dict[str, Any]:
     The pictures are repeated or cut to `TRAINING_PICTURES`. A whole epoch includes starting its workers, and with few
     pictures that weighs more than in a training.
     """
-    results: dict[str, Any] = {"photographs": "real" if data else "drawn"}
+    results: Row = {"photographs": "real" if data else "drawn"}
     with TemporaryDirectory() as name:
         if data is None:
             draw_folder(Path(name), range(12), 858, 572)
         found = find_pairs(data or Path(name), check=False)
-        for size, batch_size in TRAINING_STAGES:
-            count = TRAINING_PICTURES[size]
-            pairs = (found * -(-count // len(found)))[:count]
-            dataset = CarDataset(pairs, *shape_for(pairs, size), seed=0, quiet=True)
-            torch.manual_seed(0)
-            model = UNet(3, 1, 16).to(memory_format=torch.channels_last)
-            optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=UNET_WEIGHT_DECAY)
-            scheduler = OneCycleLR(optimizer, 0.001, total_steps=100_000)
-            batches = epoch_batches(count, batch_size, epoch_generator(0, 2), rank=0, ranks=1)
-            ready = list(DataLoader(dataset, batch_sampler=batches))
-            variants = {"ready": lambda ready=ready: ready}
-            for workers in TRAINING_WORKERS:
-                variants[f"{workers}_workers"] = lambda workers=workers, dataset=dataset, batches=batches: DataLoader(
-                    dataset, batch_sampler=batches, num_workers=workers
-                )
-            speeds: dict[str, list[float]] = {variant: [] for variant in variants}
-            for turn in range(TRAINING_ROUNDS + 1):  # the first warms up
-                for variant, source in variants.items():
-                    steps = train_steps(model, source(), optimizer, scheduler)
-                    taken = seconds(lambda steps=steps: list(steps))
-                    if turn:
-                        speeds[variant].append(count / taken)
-            results[str(size)] = {
-                f"{variant}_over_ready": spread([a / b for a, b in zip(values, speeds["ready"], strict=True)])
-                for variant, values in speeds.items()
-                if variant != "ready"
-            }
-    return results
+        return results | {str(size): training_ratios(found, size, batch_size) for size, batch_size in TRAINING_STAGES}
 
 
+def cpu_seconds(arguments: list[str | Path]) -> float:
+    """CPU time, user and system, of Python with `arguments`; raises ValueError where the system does not tell it."""
+    before = os.times()
+    run_quietly(arguments)
+    after = os.times()
+    taken = after.children_user + after.children_system - before.children_user - before.children_system
+    if not taken:
+        raise ValueError("this system does not tell the CPU time of a process that has ended")
+    return taken
+
+
+def benchmark_start() -> Row:
+    """CPU time of `try.py` and of `infer_unet.py car.jpg out.png` over that of `import torch`, and the aims."""
+    with TemporaryDirectory() as folder:
+        commands = {
+            "import_torch": ["-c", "import torch"],
+            "try": [ROOT / "try.py"],
+            "infer_unet": [ROOT / "infer_unet.py", ROOT / "car.jpg", Path(folder) / "out.png"],
+        }
+        measures = {name: partial(cpu_seconds, arguments) for name, arguments in commands.items()}
+        taken = in_turn(measures, START_ROUNDS)
+    pairs = {f"{name}_over_import_torch": (name, "import_torch") for name in START_AIMS}
+    return {
+        "cpu_seconds": {name: spread(values) for name, values in taken.items()},
+        "ratios": ratios(taken, pairs),
+        "aims": START_AIMS,
+    }
+
+
+def show(results: Row) -> None:
+    """Prints every figure: its median, and its lowest and highest round."""
+    for section, figures in results.items():
+        print(section if isinstance(figures, dict) else f"{section}: {figures}")
+        for name, figure in figures.items() if isinstance(figures, dict) else ():
+            if isinstance(figure, dict):
+                form = "left out" if figure["median"] is None else "{median:.4g}   ({min:.4g} to {max:.4g})"
+                figure = form.format_map(figure)
+            print(f"    {name:28s} {figure}")
+
+
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=["lenet", "unet", "training"])
+    parser.add_argument("which", choices=list(FILES))
     parser.add_argument("--data", type=Path, metavar="DIR", help="photographs for unet and training (default: drawn)")
+    parser.add_argument("--keep", metavar="NAME", help="of another machine: write to a file of this name")
     args = parser.parse_args()
-    which = args.which
-    if which != "lenet":
+    if args.which in ("unet", "training"):
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as infer_unet.py does, before the first tensor is made
     measure = {
         "lenet": benchmark_lenet,
         "unet": lambda: benchmark_unet(args.data),
         "training": lambda: benchmark_training(args.data),
+        "start": benchmark_start,
     }
-    try:
-        results = {"machine": machine(), **measure[which]()}
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    for section, figures in results.items():
-        print(section if isinstance(figures, dict) else f"{section}: {figures}")
-        for name, figure in figures.items() if isinstance(figures, dict) else ():
-            if isinstance(figure, dict):
-                figure = (
-                    "left out"
-                    if figure["median"] is None
-                    else "{median:.4g}   ({min:.4g} to {max:.4g})".format_map(figure)
-                )
-            print(f"    {name:28s} {figure}")
-    name = "unet/training_benchmark.json" if which == "training" else f"{which}/benchmark.json"
-    path = ROOT / "report" / "results" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_whole(path) as part:
-        part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    path = RESULTS / FILES[args.which]
+    with told():
+        if args.keep:
+            path = path.with_stem(f"{path.stem}_{args.keep}")
+        results = {"machine": machine(), **measure[args.which]()}
+        show(results)
+        write_json(path, results)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lenet import LeNet5
-from report.lenet_experiments import ROOT, Row, Trainings, accuracy, affine, train_network
+from report.lenet_experiments import accuracy, affine, train_network
+from report.tables import Rows, Trainings
 from train_lenet import Batches, evaluate, load_mnist, random_affine, random_maps
-from training import save_weights
+from training import ROOT, Row, save_weights
 
 WEIGHTS = ROOT / "labs" / "weights" / "lenet.pth"
 EPOCHS, TRIAL_EPOCHS, FOLDS = 200, 40, 3
@@ -152,7 +153,7 @@ def fold(number: int) -> tuple[Digits, Digits]:
     return (images[~held], labels[~held]), (images[held], labels[held])
 
 
-def trials(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def trials(args: argparse.Namespace, rows: Rows) -> Trainings:
     """One lever after the other, by cross-validation: each is tested on all 60,000 training digits, a third at a time.
 
     5,000 digits cannot tell such recipes apart: the standard error of one accuracy would be a tenth of a point.
@@ -177,11 +178,11 @@ def trials(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
             yield settings, partial(train, settings, **training)
 
 
-def best(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def best(args: argparse.Namespace, rows: Rows) -> Trainings:
     """The recipe that the trials chose, with the usual distortions and for as long as can be afforded, on all digits.
 
-    Expected: 99.57% of the test digits, and with nine looks more than 99.60%. (The test readings in best_earlier.csv
-    were known; what is tried here was chosen by the trials alone.)
+    Expected: 99.57% of the test digits, and with nine looks more than 99.60%. (Two earlier test
+    readings were known; what is tried here was chosen by the trials alone.)
     """
 
     def train(settings: Row) -> Row:

@@ -17,8 +17,6 @@ parts; then what a camera does (soft lens, vignette, grain). All of it at twice 
 """
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +24,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-PICTURE = Path(__file__).resolve().parents[1] / "car.jpg"
-MASK = Path(__file__).resolve().parent / "results" / "unet" / "car_mask.png"
+from report.tables import RESULTS
+from training import ROOT, command, told, write_whole
+
+PICTURE = ROOT / "car.jpg"
+MASK = RESULTS / "unet" / "car_mask.png"
 FOLDER_CARS = 200
 SUPERSAMPLE = 2
 CAMERA_ELEVATION = 5.0  # degrees above the horizontal
@@ -676,12 +677,8 @@ def draw_car(
 def save(image: Image.Image, path: Path, **how) -> None:
     """Write `path` whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
+    with write_whole(path) as part:
         image.save(part, **how)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def draw_folder(folder: Path, seeds: Iterable[int], width: int, height: int) -> None:
@@ -692,12 +689,13 @@ def draw_folder(folder: Path, seeds: Iterable[int], width: int, height: int) -> 
         save(mask.convert("1"), folder / "masks" / f"drawn{seed:03}_01.png", optimize=True)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of nine seeds to this file instead")
     parser.add_argument("--folder", type=Path, help=f"write {FOLDER_CARS} other cars and their masks there instead")
     args = parser.parse_args()
-    try:
+    with told():
         if args.folder:
             draw_folder(args.folder, range(1, FOLDER_CARS + 1), 858, 572)
             print(f"{args.folder}: seeds 1 to {FOLDER_CARS}")
@@ -712,8 +710,6 @@ def main() -> None:
         picture, mask = draw_car()
         save(picture, PICTURE, quality=92, optimize=True)
         save(mask.convert("1"), MASK, optimize=True)
-    except (OSError, ValueError) as problem:
-        sys.exit(f"error: the picture cannot be written: {problem}")
     share = np.asarray(mask).mean() / 255
     print(f"{PICTURE.name}: {picture.width}x{picture.height}, {PICTURE.stat().st_size} bytes; {share:.1%} is car")
 

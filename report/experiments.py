@@ -16,34 +16,24 @@
     python -m report.experiments unet_width --data DIR    wide or narrow, in equal time
     python -m report.experiments unet_photographs --data DIR    from 8 to 258 cars to train on
     python -m report.experiments unet_recipe --data DIR    what a training of the U-Net could be helped by
+    python -m report.experiments means            trains nothing
 
-writes report/results/experiments/NAME.csv after every training, and NAME_means.csv with the mean over the seeds and its
-95% interval. A command that is stopped goes on, when it is given again, in the training that it was in. What is tried
-stands in lenet_experiments.py, best.py, unet_experiments.py and unet_recipe.py.
+writes report/results/experiments/NAME.csv after every training, and NAME_means.csv: the mean over seeds, folds or cars,
+its 95% interval, and the same of the differences from one setting (`BASES`). A command that is stopped goes on, when it
+is given again, in the training that it was in. What is tried stands in lenet_experiments.py, best.py,
+unet_experiments.py and unet_recipe.py.
 """
 
 import argparse
-import csv
-import math
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
-from report import best, lenet_experiments, unet_experiments, unet_recipe
-from report.lenet_experiments import Stopped
-from training import write_rows
+from report import best, lenet_experiments, tables, unet_experiments, unet_recipe
+from report.tables import UNITS, Rows, Trainings, go_on, keep_curves, means, read_rows
+from training import Row, command, told, write_rows
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "report" / "results" / "experiments"
-AVERAGED_OVER = ("seed", "fold", "photograph")
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # Student's t
-
-Row = dict[str, Any]
-Trainings = Iterator[tuple[Row, Callable[[], Row]]]  # what tells a training from the others, and how to make it
-
-EXPERIMENTS: dict[str, Callable[[argparse.Namespace, list[dict[str, str]]], Trainings]] = {
+EXPERIMENTS: dict[str, Callable[[argparse.Namespace, Rows], Trainings]] = {
     "ladder": lenet_experiments.ladder,
     "optimizers": lenet_experiments.optimizers,
     "batch_size": lenet_experiments.batch_size,
@@ -62,71 +52,59 @@ EXPERIMENTS: dict[str, Callable[[argparse.Namespace, list[dict[str, str]]], Trai
     "unet_recipe": unet_recipe.recipe,
 }
 
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, none where there is no file yet."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def keep_curves(path: Path, settings: Row, history: list[Row]) -> None:
-    """Adds a training's history, if its experiment keeps them, to the file `path`."""
-    same = {key: str(value) for key, value in settings.items()}.items()
-    others = [row for row in read_table(path) if not same <= row.items()]  # same: of a command killed just before
-    if history:
-        write_rows(path, others + [{**settings, **row} for row in history])
+BASES = {  # what the other settings of an experiment, or those that are alike but for this, are compared with
+    "digits": {"distortions": "False"},
+    "regularization": {"method": "nothing", "strength": "0"},
+    "robustness": {"distortions": "False"},
+    "width": {"width": "1", "parameters": "61706"},
+    "best_trials": {"recipe": "today's recipe"},
+    "criterion": {"j": "10"},
+    "unet_place": {"place": "padded"},
+    "unet_size": {"short_side": "572"},
+    "unet_width": {"base_channels": "16", "steps": "250"},
+    "unet_photographs": {"cars": "258"},
+    "unet_recipe": {"levers": "nothing"},
+}
 
 
-def means(rows: list[dict[str, str]], settings: list[str]) -> list[Row]:
-    """One row for all the seeds, folds or photographs of a setting: the mean of each result, and its 95% interval."""
-    by = [name for name in settings if name not in AVERAGED_OVER]
-    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in by), []).append(row)
-    table = []
-    for setting, group in groups.items():
-        row: Row = {**dict(zip(by, setting, strict=True)), "count": len(group)}
-        for name in [name for name in rows[0] if name not in settings]:
-            values = [float(one[name]) for one in group]
-            spread = T_95.get(len(group), 1.96) * stdev(values) / math.sqrt(len(group)) if len(group) > 1 else ""
-            row |= {name: mean(values), f"{name}_interval": spread}
-        table.append(row)
-    return table
+def table_of(name: str) -> Path:
+    return tables.RESULTS / "experiments" / f"{name}.csv"
+
+
+def write_means(name: str) -> None:
+    """Writes the means of an experiment's rows; a row's settings end with what is averaged over."""
+    if rows := read_rows(table_of(name)):
+        columns = list(rows[0])
+        settings = columns[: 1 + max(columns.index(unit) for unit in UNITS if unit in columns)]
+        write_rows(table_of(f"{name}_means"), means(rows, settings, BASES.get(name)))
 
 
 def run(name: str, args: argparse.Namespace) -> None:
     """Makes every training of the experiment that its CSV file does not have yet."""
-    path = RESULTS / f"{name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = read_table(path)
-    for settings, train in EXPERIMENTS[name](args, rows):
-        as_text = {key: str(value) for key, value in settings.items()}
-        if any(as_text.items() <= row.items() for row in rows):
-            continue
-        result = train()
-        keep_curves(path.with_stem(f"{name}_curves"), settings, result.pop("curves", []))
-        row = {**as_text, **{key: str(value) for key, value in result.items()}}
-        rows.append(row)
-        write_rows(path, rows)
-        write_rows(path.with_stem(f"{name}_means"), means(rows, list(settings)))
-        print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    rows = read_rows(table_of(name))
+
+    def train_and_keep(settings: Row, train: Callable[[], Row]) -> Row:
+        row = train()
+        keep_curves(table_of(f"{name}_curves"), settings, row.pop("curves", []))
+        return row
+
+    trainings = EXPERIMENTS[name](args, rows)
+    kept = ((settings, partial(train_and_keep, settings, train)) for settings, train in trainings)
+    go_on(table_of(name), rows, kept, after=lambda: write_means(name))
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=list(EXPERIMENTS))
+    parser.add_argument("name", choices=[*EXPERIMENTS, "means"])
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each setting (default: 5)")
     parser.add_argument("--data", type=Path, default="data/carvana", metavar="DIR", help="photographs, for the U-Net's")
     args = parser.parse_args()
-    try:
-        run(args.name, args)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except (KeyboardInterrupt, Stopped):
-        print("\nStopped. The same command goes on.", file=sys.stderr)
-        sys.exit(130)
+    with told():
+        if args.name != "means":
+            run(args.name, args)
+        for name in EXPERIMENTS if args.name == "means" else [args.name]:
+            write_means(name)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ read, which is kept in report/results/lenet/modern-seed0-read.txt and made anew 
 """
 
 import argparse
-import csv
-import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,39 +21,39 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor, nn
-from torchvision.transforms.functional import to_tensor
 
 from carvana import open_photograph
 from infer_unet import overlay, predict_mask
-from lenet import LeNet5, LeNet5Original
+from labs.weights import load
+from report import tables
+from report.tables import RESULTS, Rows, matching
 from report.unet_experiments import mask_at
 from train_lenet import load_mnist
-from training import write_whole
-from unet import load_unet
+from training import ROOT, command, told, write_whole
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "report" / "results"
 FOLDER = ROOT / "report" / "figures"
-WEIGHTS = ROOT / "labs" / "weights"
 RUN_OF_SEED_0 = ROOT / "runs" / "report" / "modern-seed0" / "lenet.pth"
 READ = RESULTS / "lenet" / "modern-seed0-read.txt"
 
 
-def read_rows(name: str) -> list[dict[str, str]]:
-    with (RESULTS / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def read_rows(name: str, **wanted: Any) -> Rows:
+    """The rows of a file of results, such as "unet/history", with these settings."""
+    return matching(tables.read_rows(RESULTS / f"{name}.csv", needed=True), wanted)
+
+
+def column(rows: Rows, name: str) -> list[float]:
+    return [float(row[name]) for row in rows]
 
 
 def draw_curves(figure: Figure) -> None:
     """Today's network above, that of 1998 below; the mean of the seeds in a band from the lowest to the highest."""
     figure.set_size_inches(10, 6.6)
     for row, (name, year) in zip(figure.subplots(2, 2), (("modern", "today"), ("original", "1998")), strict=True):
-        histories = [read_rows(f"lenet/{name}-seed{seed}.csv") for seed in range(5)]
-        epochs = [int(row["epoch"]) for row in histories[0]]
+        histories = [read_rows(f"lenet/{name}-seed{seed}") for seed in range(5)]
+        epochs = column(histories[0], "epoch")
         for axes, title in zip(row, ("Loss", "Accuracy"), strict=True):
             for label, short in (("training, with distortions, while it learned", "train"), ("test", "test")):
-                column = f"{short}_{title.lower()}"
-                curves = np.array([[float(row[column]) for row in history] for history in histories])
+                curves = np.array([column(history, f"{short}_{title.lower()}") for history in histories])
                 (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", markersize=3, label=label)
                 low, high = curves.min(axis=0), curves.max(axis=0)
                 axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, lw=0)
@@ -75,9 +73,7 @@ def draw_curves(figure: Figure) -> None:
 def keep_what_was_read(weights: Path) -> None:
     """Writes what the network of `weights` reads in the 10,000 test digits, in their order, a hundred a line."""
     images, _ = load_mnist(ROOT / "data", train=False)
-    model = LeNet5()
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    read = "".join(map(str, model(images).argmax(dim=1).tolist()))
+    read = "".join(map(str, load("lenet", weights)(images).argmax(dim=1).tolist()))
     with write_whole(READ) as part:
         part.write_text("".join(read[i : i + 100] + "\n" for i in range(0, len(read), 100)))
 
@@ -98,7 +94,7 @@ def draw_both(figure: Figure, shown: int = 20, misread: int = 4) -> None:
         else:
             axes.set_title(f"{read[index]} (is {labels[index]})", fontsize=11, color="tab:red")
     image = open_photograph(ROOT / "car.jpg")
-    mask = predict_mask(load_unet(ROOT / "model.pth", torch.device("cpu")), image)
+    mask = predict_mask(load("unet"), image)
     axes = car.subplots()
     axes.imshow(overlay(image, mask))
     axes.axis("off")
@@ -110,8 +106,8 @@ def name_stage(axes: Axes, x: float, name: str) -> None:
 
 def draw_unet_curves(figure: Figure) -> None:
     """The loss of every step, smoothed, by run and size; and Dice on the selection cars after each epoch."""
-    losses, history = read_rows("unet/losses.csv"), read_rows("unet/history.csv")
-    values = torch.tensor([float(row["loss"]) for row in losses])
+    losses, history = read_rows("unet/losses"), read_rows("unet/history")
+    values = torch.tensor(column(losses, "loss"))
     stages = [(row["run"], row["size"]) for row in losses]
     changes = [0] + [step for step in range(1, len(stages)) if stages[step] != stages[step - 1]] + [len(stages)]
     figure.set_size_inches(10, 3.8)
@@ -123,7 +119,7 @@ def draw_unet_curves(figure: Figure) -> None:
         left.axvline(start, color="0.8", lw=0.8)
         name_stage(left, (start + end) / 2, stages[start][1])
     left.set(title="Training loss, mean of 50 steps, by short side", xlabel="step", yscale="log")
-    epochs, dice = [int(row["epoch"]) for row in history], [float(row["dice"]) for row in history]
+    epochs, dice = column(history, "epoch"), column(history, "dice")
     right.plot(epochs, dice, marker="o", markersize=4, color="tab:blue")
     stages = [(row["run"], row["size"]) for row in history]
     for stage in dict.fromkeys(stages):
@@ -141,7 +137,7 @@ def draw_mask(figure: Figure) -> None:
     """The coursework's two panels, of `car.jpg`."""
     figure.set_size_inches(10, 3.6)
     image = open_photograph(ROOT / "car.jpg")
-    mask = predict_mask(load_unet(ROOT / "model.pth", torch.device("cpu")), image)
+    mask = predict_mask(load("unet"), image)
     for axes, title, picture in zip(figure.subplots(1, 2), ("Input image", "Mask"), (image, mask == 0), strict=True):
         axes.imshow(picture, cmap="gray")
         axes.set(title=title, xticks=[], yticks=[])
@@ -150,7 +146,7 @@ def draw_mask(figure: Figure) -> None:
 def draw_unet_place(figure: Figure) -> None:
     """The drawn car's outlines, at roof and wheels, in three masks that differ in where the scores were laid."""
     figure.set_size_inches(10, 2.3)
-    image, model = open_photograph(ROOT / "car.jpg"), load_unet(ROOT / "model.pth", torch.device("cpu"))
+    image, model = open_photograph(ROOT / "car.jpg"), load("unet")
     masks = [mask_at(model, image, place) for place in ("padded", "centred", "stretched")]
     rows, columns = np.nonzero(masks[0])
     middle = (columns.min() + columns.max()) // 2
@@ -169,16 +165,6 @@ def draw_unet_place(figure: Figure) -> None:
 # The experiments
 
 
-def experiment(name: str, **wanted: Any) -> list[dict[str, str]]:
-    """The rows of an experiment's file with these settings."""
-    settings = {key: str(value) for key, value in wanted.items()}.items()
-    return [row for row in read_rows(f"experiments/{name}.csv") if settings <= row.items()]
-
-
-def column(rows: list[dict[str, str]], name: str) -> list[float]:
-    return [float(row[name]) for row in rows]
-
-
 def error_axis(axes: Axes, title: str, xlabel: str) -> None:
     """A logarithmic axis of errors: what halves them is as long a way everywhere."""
     axes.set(title=title, xlabel=xlabel, yscale="log")
@@ -186,7 +172,7 @@ def error_axis(axes: Axes, title: str, xlabel: str) -> None:
     axes.grid(alpha=0.3)
 
 
-def plot_error(axes: Axes, x: Sequence[Any], rows: list[dict[str, str]], label: str, **style: Any) -> None:
+def plot_error(axes: Axes, x: Sequence[Any], rows: Rows, label: str, **style: Any) -> None:
     """The error of test digits in rows of means, in percent, in a band as wide as its 95% interval."""
     error = np.array([100 - 100 * value for value in column(rows, "test_accuracy")])
     interval = np.array([100 * float(row["test_accuracy_interval"] or 0) for row in rows])
@@ -209,7 +195,7 @@ CHANGES = {
 def draw_ladder(figure: Figure) -> None:
     """One line forward and one backward; both begin with the network of 1998 and end with today's."""
     figure.set_size_inches(10, 6.4)
-    rows = sorted(read_rows("experiments/ladder_means.csv"), key=lambda row: int(row["rung"]))
+    rows = sorted(read_rows("experiments/ladder_means"), key=lambda row: int(row["rung"]))
     chosen = [row for row in rows if row["test_accuracy_interval"]]  # the others have only the seed that chose
     forward, backward = ([row for row in chosen if row["order"] == order] for order in ("forward", "backward"))
     backward = [forward[0], *backward]
@@ -221,14 +207,12 @@ def draw_ladder(figure: Figure) -> None:
         plot_error(axes, x, rows, order, color="tab:blue" if order == "forward" else "tab:orange")
         error_axis(axes, f"From 1998 to today, {first} first", "")
         axes.set(ylabel="test error", xticks=x, xlim=(-0.4, len(rows) - 0.6))
-        axes.set_xticklabels(
-            [CHANGES[row["changed"]] if i == 0 else f"+ {CHANGES[row['changed']]}" for i, row in enumerate(rows)]
-        )
+        axes.set_xticklabels([f"{'+ ' if i else ''}{CHANGES[row['changed']]}" for i, row in enumerate(rows)])
 
 
 def draw_optimizers(figure: Figure) -> None:
     axes = figure.subplots()
-    rows = experiment("optimizers_means")
+    rows = read_rows("experiments/optimizers_means")
     for name in dict.fromkeys(row["optimizer"] for row in rows):
         own = [row for row in rows if row["optimizer"] == name]
         plot_error(axes, column(own, "lr"), own, name, ls="--" if name == "AdamW" else "-")  # AdamW's hides Adam's
@@ -240,7 +224,7 @@ def draw_optimizers(figure: Figure) -> None:
 def draw_batch_size(figure: Figure) -> None:
     figure.set_size_inches(10, 4.6)
     for axes, equal in zip(figure.subplots(1, 2, sharey=True), ("epochs", "time"), strict=True):
-        rows = experiment("batch_size_means", equal=equal)
+        rows = read_rows("experiments/batch_size_means", equal=equal)
         for size in dict.fromkeys(row["size"] for row in rows):
             own = [row for row in rows if row["size"] == size]
             plot_error(axes, column(own, "lr"), own, f"{size} digits")
@@ -256,7 +240,7 @@ def draw_batch_size(figure: Figure) -> None:
 def draw_digits_needed(figure: Figure) -> None:
     axes = figure.subplots()
     for distortions, label in ((False, "as they are"), (True, "distorted")):
-        rows = experiment("digits_means", distortions=distortions)
+        rows = read_rows("experiments/digits_means", distortions=distortions)
         plot_error(axes, column(rows, "digits"), rows, label)
     error_axis(axes, "Equal number of steps, five seeds", "training digits")
     axes.set(xscale="log", ylabel="test error")
@@ -269,7 +253,7 @@ def draw_regularization(figure: Figure) -> None:
     Of early stopping a dot for each seed, where it stopped.
     """
     figure.set_size_inches(10, 6)
-    rows, curves = experiment("regularization_means"), read_rows("experiments/regularization_curves.csv")
+    rows, curves = read_rows("experiments/regularization_means"), read_rows("experiments/regularization_curves")
     best = {row["method"]: row["strength"] for row in sorted(rows, key=lambda row: -float(row["validation_loss"]))}
     methods = dict.fromkeys(row["method"] for row in rows)
     for axes, method in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, methods, strict=True):
@@ -287,8 +271,7 @@ def draw_regularization(figure: Figure) -> None:
         axes.set_xlabel("epoch")
     for axes in figure.axes[::3]:
         axes.set_ylabel("loss")
-    handles = figure.axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
 
 
 DISTURBED = {
@@ -304,7 +287,7 @@ def draw_robustness(figure: Figure) -> None:
     figure.set_size_inches(12, 3.4)
     for axes, (name, unit) in zip(figure.subplots(1, 5, sharey=True), DISTURBED.items(), strict=True):
         for distortions, label in ((False, "trained on digits as they are"), (True, "on distorted digits")):
-            rows = experiment("robustness_means", distortions=distortions, disturbance=name)
+            rows = read_rows("experiments/robustness_means", distortions=distortions, disturbance=name)
             x, right = column(rows, "strength"), np.array(column(rows, "test_accuracy"))
             interval = np.array(column(rows, "test_accuracy_interval"))
             (line,) = axes.plot(x, right, marker="o", markersize=3, label=label)
@@ -319,7 +302,7 @@ def draw_robustness(figure: Figure) -> None:
 def draw_missed(figure: Figure) -> None:
     """The test digits that all seeds read wrong, with what most of them read."""
     reads: dict[int, list[str]] = {}
-    rows = read_rows("experiments/missed_curves.csv")
+    rows = read_rows("experiments/missed_curves")
     for row in rows:
         reads.setdefault(int(row["index"]), []).append(row["read"])
     seeds = len({row["seed"] for row in rows})
@@ -340,7 +323,7 @@ PUBLISHED_WITHOUT_SIZE = {99.46: "LeNet-5's features, support vector machine [17
 
 def draw_width(figure: Figure) -> None:
     axes = figure.subplots()
-    rows = experiment("width_means")
+    rows = read_rows("experiments/width_means")
     plot_error(axes, column(rows, "parameters"), rows, "LeNet-5's layout")
     above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
     for row in rows:
@@ -362,7 +345,7 @@ def draw_best(figure: Figure) -> None:
     """The error of each recipe that was tried on all folds, and below them that of the best one on the test digits."""
     figure.set_size_inches(9, 4.2)
     axes = figure.subplots()
-    trials, last = experiment("best_trials_means", count=3), experiment("best_means")
+    trials, last = read_rows("experiments/best_trials_means", count=3), read_rows("experiments/best_means")
     for looks, label, beside in (("", "one look", -0.1), ("_nine_looks", "nine looks", 0.1)):
         names = [f"{part}_accuracy{looks}" for part in ("validation", "test")]
         errors = [100 - 100 * x for x in column(trials, names[0]) + column(last, names[1])]
@@ -382,11 +365,10 @@ def draw_unet_data(figure: Figure) -> None:
     """Dice against the input's size, the network's width, and the number of cars."""
     figure.set_size_inches(11, 3.6)
     left, middle, right = figure.subplots(1, 3)
-    rows = experiment("unet_size_means")
+    rows = read_rows("experiments/unet_size_means")
     for name, label in (("ceiling", "the ceiling"), ("dice", "model.pth")):
-        left.plot(
-            column(rows, "short_side"), [100 - 100 * dice for dice in column(rows, name)], marker="o", ms=4, label=label
-        )
+        missing = [100 - 100 * dice for dice in column(rows, name)]
+        left.plot(column(rows, "short_side"), missing, marker="o", ms=4, label=label)
     error_axis(left, "32 photographs at full size", "short side of the input")
     left.yaxis.set_major_locator(LogLocator())
     left.legend(frameon=False)
@@ -394,7 +376,7 @@ def draw_unet_data(figure: Figure) -> None:
         (middle, "unet_width", "base_channels", "base channels, equal time"),
         (right, "unet_photographs", "cars", "cars to train on, equal steps"),
     ):
-        rows = experiment(f"{name}_means")
+        rows = read_rows(f"experiments/{name}_means")
         missing = [100 - 100 * dice for dice in column(rows, "dice")]
         axes.errorbar(
             column(rows, by), missing, [100 * x for x in column(rows, "dice_interval")], marker="o", ms=4, capsize=3
@@ -440,9 +422,7 @@ def draw_lenet_filters(figure: Figure) -> None:
     """Of both networks a table: C1's kernels and maps on the left, C3's maps below, C3's kernels where the two meet."""
     figure.set_size_inches(10, 7.6)
     images, _ = load_mnist(ROOT / "data", train=False)
-    modern, original = LeNet5(), LeNet5Original()
-    for model, name in ((modern, "lenet"), (original, "lenet_original")):
-        model.load_state_dict(torch.load(WEIGHTS / f"{name}.pth", map_location="cpu", weights_only=True))
+    modern, original = load("lenet"), load("lenet_original")
     table_i = torch.full((16, 6, 5, 5), torch.nan)  # what C3 does not see stays white
     table_i[original.C3.pairs[0], original.C3.pairs[1]] = original.C3.kernels
     for half, (model, c3_kernels, year) in zip(
@@ -456,19 +436,20 @@ def draw_lenet_filters(figure: Figure) -> None:
         for row, (kernel, c1_map) in enumerate(zip(model.C1.weight[:, 0], c1_maps, strict=True)):
             show(axes[row, 0], kernel, "RdBu_r")
             show(axes[row, 1], c1_map)
-            for column, c3_kernel in enumerate(c3_kernels[:, row]):
-                show(axes[row, column + 2], c3_kernel, "RdBu_r")
+            for at, c3_kernel in enumerate(c3_kernels[:, row]):
+                show(axes[row, at + 2], c3_kernel, "RdBu_r")
         show(axes[6, 1], images[0, 0])
-        for column, c3_map in enumerate(c3_maps):
-            show(axes[6, column + 2], c3_map)
+        for at, c3_map in enumerate(c3_maps):
+            show(axes[6, at + 2], c3_map)
 
 
 @torch.inference_mode()
 def draw_unet_filters(figure: Figure) -> None:
     """The first level's kernels and maps on the drawn car: on the way down, and just before the last convolution."""
     figure.set_size_inches(10, 6.4)
-    model = load_unet(ROOT / "model.pth", torch.device("cpu"))
-    image = to_tensor(open_photograph(ROOT / "car.jpg").resize((432, 288)))[None]
+    model = load("unet")
+    small = np.array(open_photograph(ROOT / "car.jpg").resize((432, 288)))
+    image = torch.from_numpy(small).permute(2, 0, 1)[None] / 255  # [1, 3, 288, 432]
     down, up = outputs_of(model, ("down_conv1", "up_conv4"), image)
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2, 2, 2))
     kernels = model.down_conv1[0].weight
@@ -509,18 +490,17 @@ def draw(name: str) -> None:
         figure.savefig(part, dpi=150)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="*", choices=[[], *FIGURES], help="figures (default: all)")
     names = parser.parse_args().name or list(FIGURES)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    try:
+    with told():
+        FOLDER.mkdir(parents=True, exist_ok=True)
         if RUN_OF_SEED_0.exists():
             keep_what_was_read(RUN_OF_SEED_0)
         for name in names:
             draw(name)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}: make the runs first, see report/README.md")
 
 
 if __name__ == "__main__":

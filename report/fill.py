@@ -19,18 +19,15 @@ So whoever doubts a number finds its source beside it, and a new number or table
 """
 
 import argparse
-import csv
-import json
 import re
 import string
 import sys
 from pathlib import Path
 from typing import Any
 
-from training import write_whole
+from report.tables import RESULTS, matching, read_json, read_rows
+from training import ROOT, command, told, write_whole
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "report" / "results"
 MARKED = re.compile(r"<!-- (\S+\.(?:json|csv)) ([^>]+?) -->((?:(?!<!--).)*)<!-- / -->", re.DOTALL)
 STRAY = re.compile(r"<!-- (?:/|\S+\.(?:json|csv)\b.*?) -->")
 HEADING = re.compile(r"\s*\|.*\n\|[-:| ]+\|\n")
@@ -38,7 +35,7 @@ HEADING = re.compile(r"\s*\|.*\n\|[-:| ]+\|\n")
 
 def texts() -> list[Path]:
     """Every text of the repository that may hold numbers."""
-    return sorted(path for folder in (".", "report", "labs") for path in (ROOT / folder).glob("*.md"))
+    return sorted(path for folder in (".", "report", "labs", "labs/*") for path in ROOT.glob(f"{folder}/*.md"))
 
 
 class NumberFormatter(string.Formatter):
@@ -53,8 +50,7 @@ class NumberFormatter(string.Formatter):
 def number(path: Path, source: str, _old: str) -> str:
     """The entry of a file that `source`, "KEY.KEY FORMAT", names; raises what is wrong with it."""
     names, _, form = source.partition(" ")
-    text = path.read_text(encoding="utf-8")
-    (entry,) = csv.DictReader(text.splitlines()) if path.suffix == ".csv" else [json.loads(text)]
+    (entry,) = read_rows(path, needed=True) if path.suffix == ".csv" else [read_json(path)]
     for name in names.split("."):
         entry = entry[int(name)] if isinstance(entry, list) else entry[name]
     formatter = NumberFormatter()
@@ -68,9 +64,7 @@ def table(path: Path, source: str, old: str) -> str:
         raise ValueError("a table needs its heading between the comments, down to the line of dashes")
     only, _, cells = source.partition("|")
     forms = [cell.strip() for cell in cells.strip().strip("|").split("|")]
-    with path.open(newline="", encoding="utf-8") as file:
-        wanted = dict(word.split("=", 1) for word in only.split())
-        rows = [row for row in csv.DictReader(file) if wanted.items() <= row.items()]
+    rows = matching(read_rows(path, needed=True), dict(word.split("=", 1) for word in only.split()))
     stood = [line.strip("|").split("|") for line in old[heading.end() :].strip().splitlines()]
     if not rows or "*" in forms and len(stood) != len(rows):
         raise ValueError(f"the file has {len(rows)} such rows, the text {len(stood)}")
@@ -105,22 +99,26 @@ def fill(text: str) -> tuple[str, list[str], list[str]]:
     return filled, changes, errors
 
 
+def fill_in(path: Path, check: bool) -> bool:
+    """Fills in the text `path`, or only `check`s it, and says what differed; whether that leaves something wanting."""
+    filled, changes, errors = fill(path.read_text(encoding="utf-8"))
+    for change in changes:
+        print(f"{path.relative_to(ROOT)}: {change}")
+    for error in errors:
+        print(f"error: {path.relative_to(ROOT)}: {error}", file=sys.stderr)
+    if changes and not check:
+        with write_whole(path) as part:
+            part.write_text(filled, encoding="utf-8")
+    return bool(errors) or (check and bool(changes))
+
+
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing")
     check = parser.parse_args().check
-    wanting = False
-    for path in texts():
-        filled, changes, errors = fill(path.read_text(encoding="utf-8"))
-        for change in changes:
-            print(f"{path.relative_to(ROOT)}: {change}")
-        for error in errors:
-            print(f"error: {path.relative_to(ROOT)}: {error}", file=sys.stderr)
-        if changes and not check:
-            with write_whole(path) as part:
-                part.write_text(filled, encoding="utf-8")
-        wanting |= bool(errors) or (check and bool(changes))
-    sys.exit(int(wanting))
+    with told():
+        sys.exit(int(any([fill_in(path, check) for path in texts()])))
 
 
 if __name__ == "__main__":

@@ -20,14 +20,12 @@ import html
 import mimetypes
 import os
 import re
-import sys
 import zipfile
 from pathlib import Path
 from urllib.parse import unquote
 
-from training import write_whole
+from training import ROOT, command, told, write_whole
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXTS = {"en": "README.md", "zh-CN": "README.zh-CN.md"}
 # As in .gitignore, whose lines come first; a plain copy may lack it, and in a clone git keeps MNIST.
 LEFT_OUT = ["__pycache__", "runs", "data/*", "!data/README.md", ".*", "!.gitignore", "*-CVHW4.zip", "*-CVHW4.html"]
@@ -155,6 +153,14 @@ def check_name(option: str, value: str) -> None:
         )
 
 
+def read_report(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8: save it as that") from None
+
+
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description="Pack the code as a zip, and the report as one page.")
     parser.add_argument("--id", required=True, help="your student number")
@@ -162,17 +168,16 @@ def main() -> None:
     parser.add_argument("--language", choices=TEXTS, default="en", help="of the report (default: en)")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for both (default: the current one)")
     args = parser.parse_args()
-    sys.stdout.reconfigure(errors="replace")  # where it cannot spell the name, as in some of Windows' pipes
     name = f"{args.id}-{args.name}-CVHW4"
     report = ROOT / "report" / TEXTS[args.language]
     archive, page = args.out / f"{name}.zip", args.out / f"{name}.html"
 
-    try:
+    with told():
         check_name("--id", args.id)
         check_name("--name", args.name)
         if not args.out.is_dir():
             raise ValueError(f"there is no folder {args.out}: make it first, or choose another --out")
-        text = make_page(report.read_text(encoding="utf-8-sig"), args.language, f"{args.id} {args.name}")
+        text = make_page(read_report(report), args.language, f"{args.id} {args.name}")
         files = code_files()
         if Path("model.pth") not in files:
             raise ValueError(f"there is no model.pth in {ROOT}: put the U-Net's weights there")
@@ -181,11 +186,6 @@ def main() -> None:
             with zipfile.ZipFile(archive_part, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
                 for path in files:
                     packed.write(ROOT / path, f"{name}/{path.as_posix()}")
-    except UnicodeDecodeError:
-        sys.exit(f"error: {report} is not UTF-8: save it as that")
-    except (ValueError, OSError) as error:
-        named = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else error
-        sys.exit(f"error: {named}")
     print(f"{archive}: {len(files)} files, {archive.stat().st_size / 1e6:.1f} MB")
     figures, size = text.count('src="data:'), page.stat().st_size
     print(f"{page}: report/{report.name} with {figures} figures, {size / 1e6:.1f} MB")

@@ -9,11 +9,10 @@ test digits only report.
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from itertools import product
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -32,8 +31,10 @@ from lenet import (
     original_loss,
     squash,
 )
+from report.harness import run_of
+from report.tables import Rows, Trainings, matching
 from train_lenet import (
-    LEARNING_RATES,
+    DEFAULTS,
     VALIDATION_DIGITS,
     WEIGHT_DECAY,
     Batches,
@@ -42,20 +43,11 @@ from train_lenet import (
     random_affine,
     train_epoch,
 )
-from training import Run, epoch_generator
+from training import ROOT, Row, epoch_generator
 
-ROOT = Path(__file__).resolve().parent.parent
-RUNS = ROOT / "runs" / "experiments"
 TRAINING_DIGITS = 60_000 - VALIDATION_DIGITS
-CPU = torch.device("cpu")
 
-Row = dict[str, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
-Trainings = Iterator[tuple[Row, Callable[[], Row]]]  # what tells a training from the others, and how to make it
-
-
-class Stopped(Exception):
-    """Ctrl-C; the command that goes on is the one that was typed."""
 
 
 @cache
@@ -67,18 +59,6 @@ def mnist() -> dict[str, tuple[Tensor, Tensor]]:
         "validation": (images[TRAINING_DIGITS:], labels[TRAINING_DIGITS:]),
         "test": load_mnist(ROOT / "data", train=False),
     }
-
-
-@contextmanager
-def run_of(name: str, settings: Row) -> Iterator[Run]:
-    """The `Run` of a training of the experiment `name`, begun or gone on with."""
-    out = RUNS / name / "-".join(str(value) for value in settings.values())
-    args = argparse.Namespace(out=out, resume=(out / "checkpoint.pth").exists(), tensorboard=False, **settings)
-    with Run("report/experiments.py", args, settings, CPU) as run:
-        try:
-            yield run
-        except KeyboardInterrupt:
-            raise Stopped from None
 
 
 def accuracy(model: nn.Module, part: str, loss_function: Loss = F.cross_entropy) -> float:
@@ -103,7 +83,7 @@ def train_network(
     digits: tuple[Tensor, Tensor] | None = None,
     epochs: int = 10,
     batch_size: int = 256,
-    lr: float = LEARNING_RATES["modern"],
+    lr: float = DEFAULTS["lr"],
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = random_affine,
     optimizer: Callable[[nn.Module, float], torch.optim.Optimizer] = adamw,
     schedule: Callable[[torch.optim.Optimizer, float, int], LRScheduler] = one_cycle,
@@ -140,10 +120,9 @@ def outcome(name: str, settings: Row, **training: Any) -> Row:
     return {**row, "seconds": round(seconds, 1)}
 
 
-def best_by_validation(rows: list[dict[str, str]], **settings: Any) -> dict[str, str]:
+def best_by_validation(rows: Rows, **settings: Any) -> dict[str, str]:
     """Of the rows with these settings, the one of the highest validation accuracy."""
-    wanted = {name: str(value) for name, value in settings.items()}.items()
-    return max((row for row in rows if wanted <= row.items()), key=lambda row: float(row["validation_accuracy"]))
+    return max(matching(rows, settings), key=lambda row: float(row["validation_accuracy"]))
 
 
 # From 1998 to today
@@ -194,10 +173,6 @@ def falling_sgd(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRSc
     return LambdaLR(optimizer, lambda step: parts[min(19, 20 * step // steps)])
 
 
-def plain_sgd(model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr)
-
-
 CHANGES = ("recipe", "activation", "pooling", "table", "output", "distortions")  # the last of a name's steps is today
 
 
@@ -209,11 +184,11 @@ def rung(today: set[str]) -> dict[str, Any]:
         "make": partial(LadderNet, *network),
         "loss_function": F.cross_entropy if "output" in today else original_loss,
         "augment": random_affine if "distortions" in today else None,
-        **(modern or {"optimizer": plain_sgd, "schedule": falling_sgd}),
+        **(modern or {"optimizer": OPTIMIZERS["SGD"], "schedule": falling_sgd}),
     }
 
 
-def ladder(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def ladder(args: argparse.Namespace, rows: Rows) -> Trainings:
     """The changes in the order of `CHANGES`, and in the opposite one; each rung at the best of a few learning rates.
 
     A rung's rate is chosen by three epochs of seed 0; by all ten with plain SGD, which sits on a plateau at first.
@@ -244,11 +219,11 @@ def ladder(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
 
 
 OPTIMIZERS = {
-    "SGD": lambda parameters, lr: torch.optim.SGD(parameters, lr),
-    "momentum": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9),
-    "RMSprop": lambda parameters, lr: torch.optim.RMSprop(parameters, lr),
-    "Adam": lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True),
-    "AdamW": lambda parameters, lr: torch.optim.AdamW(parameters, lr, weight_decay=WEIGHT_DECAY, fused=True),
+    "SGD": lambda model, lr: torch.optim.SGD(model.parameters(), lr),
+    "momentum": lambda model, lr: torch.optim.SGD(model.parameters(), lr, momentum=0.9),
+    "RMSprop": lambda model, lr: torch.optim.RMSprop(model.parameters(), lr),
+    "Adam": lambda model, lr: torch.optim.Adam(model.parameters(), lr, fused=True),
+    "AdamW": adamw,
 }
 
 
@@ -256,7 +231,7 @@ def constant(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRSched
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
-def optimizers(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def optimizers(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Five epochs at a constant rate; three seeds are enough to see a valley.
 
     Expected: a valley of about one decade for each; that of SGD around 0.3, of momentum ten times lower, for it adds up
@@ -268,12 +243,11 @@ def optimizers(args: argparse.Namespace, rows: list[dict[str, str]]) -> Training
             lr = float(f"{10 ** (exponent / 2):.2g}")
             for seed in range(min(3, args.seeds)):
                 settings = {"optimizer": name, "lr": lr, "seed": seed}
-                chosen = partial(lambda make, model, lr: make(model.parameters(), lr), make)
-                training = {"epochs": 5, "lr": lr, "optimizer": chosen, "schedule": constant}
+                training = {"epochs": 5, "lr": lr, "optimizer": make, "schedule": constant}
                 yield settings, partial(outcome, "optimizers", settings, **training)
 
 
-def batch_size(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def batch_size(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Four sizes, four rates; for three epochs each, and for as many as take the time of three with 256 digits.
 
     Expected: at equal epochs small batches win, since they take more steps, and the best rate grows with the batch; at
@@ -291,7 +265,7 @@ def batch_size(args: argparse.Namespace, rows: list[dict[str, str]]) -> Training
         yield settings, partial(outcome, "batch_size", settings, epochs=in_time, batch_size=size, lr=lr)
 
 
-def criterion(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def criterion(args: argparse.Namespace, rows: Rows) -> Trainings:
     """The network of 1998, with equation 9's j from nearly nothing to so much that its floor is gone."""
 
     def pull_alone(scores: Tensor, labels: Tensor) -> Tensor:
@@ -301,14 +275,14 @@ def criterion(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings
     for epochs, tried in ((5, list(losses)), (2, list(losses)), (20, ["none", "0.1", "10"])):
         for j, seed in product(tried, range(args.seeds)):
             settings = {"j": j, "epochs": epochs, "seed": seed}
-            training = {"make": LeNet5Original, "loss_function": losses[j], "lr": LEARNING_RATES["original"]}
+            training = {"make": LeNet5Original, "loss_function": losses[j], "lr": DEFAULTS["lr"]}
             yield settings, partial(outcome, "criterion", settings, epochs=epochs, **training)
 
 
 # The data
 
 
-def digits(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def digits(args: argparse.Namespace, rows: Rows) -> Trainings:
     """The first digits of the training set, repeated to 60,000 an epoch, so that all trainings have as many steps.
 
     With all 60,000 there are none to validate on; nothing is chosen here. Expected: straight lines on logarithmic axes;
@@ -337,7 +311,7 @@ def l1(weight: float, model: nn.Module) -> Tensor:
     return weight * sum(parameter.abs().sum() for parameter in model.parameters() if parameter.dim() > 1)
 
 
-def regularization(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def regularization(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Sixty epochs on 1,000 digits, at a constant rate; every method in several strengths.
 
     Expected: without anything the validation loss turns upwards after ten epochs; distortions are far better than all
@@ -427,7 +401,7 @@ def trained(distortions: bool, seed: int) -> nn.Module:
     return train_network("robustness", settings, augment=random_affine if distortions else None)[0].eval()
 
 
-def robustness(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def robustness(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Networks trained with and without distortions, on test digits that are disturbed more and more.
 
     Expected: training with distortions helps against all that it showed, and a little beyond; not against noise; and
@@ -451,7 +425,7 @@ def robustness(args: argparse.Namespace, rows: list[dict[str, str]]) -> Training
                 yield settings, partial(disturb, settings)
 
 
-def missed(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def missed(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Which test digits do the networks of `robustness` read wrong?"""
 
     def read(settings: Row) -> Row:
@@ -482,7 +456,7 @@ class WideLeNet5(LeNet5):
         self.output = nn.Linear(f6, 10)
 
 
-def width(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def width(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Expected: a tenth of the width loses half a point; beyond LeNet-5's own width hardly anything is left to gain."""
     for factor, seed in product((0.1, 0.2, 0.35, 0.5, 1, 2, 4), range(args.seeds)):
         settings = {"width": factor, "parameters": count_parameters(WideLeNet5(factor)), "seed": seed}

@@ -3,27 +3,25 @@
     python -m report.lenet_runs recipe     how the defaults were chosen, on digits kept back from the training set
     python -m report.lenet_runs results    five seeds of both networks with the defaults, on the test set
 
-Writes the history of every run to report/results/lenet/NAME.csv, with the command in commands.csv; and what the texts
-say of them to layers.csv, recipe.csv, seeds.csv and summary.json.
+Writes the history of every run to report/results/lenet/NAME.csv, and what the texts say of them to layers.csv,
+networks.csv, recipe.csv, seeds.csv and summary.json.
 """
 
 import argparse
-import csv
-import json
 import math
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 from lenet import LeNet5, LeNet5Original, count_parameters
-from train_lenet import DEFAULTS, LEARNING_RATES, VALIDATION_DIGITS, WEIGHT_DECAY
-from training import write_rows, write_whole
+from report import tables
+from report.tables import going_on, read_rows, write_json
+from train_lenet import DEFAULTS, VALIDATION_DIGITS, WEIGHT_DECAY
+from training import ROOT, Row, command, told, write_rows
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "report" / "results" / "lenet"
+RESULTS = tables.RESULTS / "lenet"
 NETWORKS = {"modern": LeNet5, "original": LeNet5Original}
 MAPS = {
     "C1": (6, "28x28"),
@@ -60,8 +58,8 @@ RUNS = {
 
 def last_epoch(name: str) -> dict[str, float]:
     """The last row of a run's history; no epoch is picked out."""
-    with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        return {column: float(value) for column, value in list(csv.DictReader(file))[-1].items()}
+    last = read_rows(RESULTS / f"{name}.csv", needed=True)[-1]
+    return {column: float(value) for column, value in last.items()}
 
 
 def standard_error(accuracy: float, digits: int) -> float:
@@ -69,7 +67,7 @@ def standard_error(accuracy: float, digits: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / digits)
 
 
-def layer_rows() -> list[dict[str, Any]]:
+def layer_rows() -> list[Row]:
     networks = {name: network() for name, network in NETWORKS.items()}
     rows = []
     for layer, (maps, size) in MAPS.items():
@@ -79,7 +77,7 @@ def layer_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def recipe_rows() -> list[dict[str, Any]]:
+def recipe_rows() -> list[Row]:
     rows = []
     for name, options in RUNS["recipe"].items():
         end = last_epoch(name)
@@ -89,7 +87,7 @@ def recipe_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def seed_rows(network: str) -> list[dict[str, Any]]:
+def seed_rows(network: str) -> list[Row]:
     ends = {seed: last_epoch(f"{network}-seed{seed}") for seed in range(5)}
     columns = ("test_accuracy", "test_loss", "train_accuracy")
     return [
@@ -103,8 +101,8 @@ def summarize() -> None:
     """Writes what the texts say, from the histories of all runs."""
     seeds = {network: seed_rows(network) for network in NETWORKS}
     recipe = recipe_rows()
-    summary: dict[str, Any] = {
-        "recipe": {"batch_size": DEFAULTS["batch_size"], "weight_decay": WEIGHT_DECAY, "lr": LEARNING_RATES},
+    summary: Row = {
+        "recipe": {"batch_size": DEFAULTS["batch_size"], "weight_decay": WEIGHT_DECAY, "lr": DEFAULTS["lr"]},
         "validation_standard_error_points": 100 * standard_error(recipe[0]["accuracy"], VALIDATION_DIGITS),
     }
     table = []
@@ -131,25 +129,29 @@ def summarize() -> None:
     write_rows(RESULTS / "layers.csv", layer_rows())
     write_rows(RESULTS / "recipe.csv", recipe)
     write_rows(RESULTS / "seeds.csv", [row for rows in seeds.values() for row in rows])
-    with write_whole(RESULTS / "summary.json") as part:
-        part.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json(RESULTS / "summary.json", summary)
 
 
+def run(name: str, options: str) -> None:
+    """Makes or ends one run, and takes its history over; what is wrong, the run itself has said."""
+    print(f"python train_lenet.py {options}", flush=True)
+    out = Path("runs", "report", name)
+    done = subprocess.run([sys.executable, "train_lenet.py", *options.split(), "--out", out, "--resume"], cwd=ROOT)
+    if done.returncode:
+        sys.exit(done.returncode)
+    shutil.copy(ROOT / out / "history.csv", RESULTS / f"{name}.csv")
+
+
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=list(RUNS))
-    which = parser.parse_args().which
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    commands = {name: options for runs in RUNS.values() for name, options in runs.items()}
-    rows = [{"name": name, "command": f"python train_lenet.py {options}"} for name, options in commands.items()]
-    write_rows(RESULTS / "commands.csv", rows)
-    for name, options in RUNS[which].items():
-        out = Path("runs", "report", name)
-        print(f"python train_lenet.py {options}", flush=True)
-        command = [sys.executable, "train_lenet.py", *options.split(), "--out", str(out), "--resume"]
-        subprocess.run(command, cwd=ROOT, check=True)
-        shutil.copy(ROOT / out / "history.csv", RESULTS / f"{name}.csv")
-    summarize()
+    runs = RUNS[parser.parse_args().which]
+    with told(), going_on():
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        for name, options in runs.items():
+            run(name, options)
+        summarize()
 
 
 if __name__ == "__main__":

@@ -2,35 +2,29 @@
 
 import argparse
 import random
-from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader
-from torchvision.transforms.functional import resize, to_tensor
 
-from carvana import CarDataset, car_of, find_pairs, open_photograph, read_mask, shape_for, split_by_car
+from carvana import CarDataset, Pair, car_of, find_pairs, open_photograph, read_mask, shape_for, split_by_car
 from infer_unet import network_size, predict_mask
-from report.lenet_experiments import CPU, run_of
+from report.harness import CPU, run_of
+from report.tables import RESULTS, Rows, Trainings
 from train_unet import DEFAULTS, SIZE, begin_training, dice_coefficient, mean, score_pictures, train_steps
-from training import epoch_generator
+from training import ROOT, Row, epoch_generator
 from unet import UNet, load_unet
 
-ROOT = Path(__file__).resolve().parent.parent
-CAR_MASK = ROOT / "report" / "results" / "unet" / "car_mask.png"
+CAR_MASK = RESULTS / "unet" / "car_mask.png"
 SMALL, BATCH_SIZE, STEPS = 64, 8, 250  # short side of the pictures, pictures a step, steps of the small trainings
 STEPS_IN_EQUAL_TIME = {8: 500, 16: 250, 32: 80}  # by base channels, on one core of an AMD EPYC with bfloat16
 CARS = (8, 16, 32, 64, 128, 258)  # to train on; the last are all
 VIEWS = 4  # of each report car
-
-Row = dict[str, Any]
-Trainings = Iterator[tuple[Row, Callable[[], Row]]]
 
 
 @torch.inference_mode()
@@ -42,7 +36,8 @@ def mask_at(model: UNet, image: Image.Image, place: str) -> np.ndarray:
     "stretched": not padded; the scores are enlarged to the whole photograph.
     """
     height, width = network_size(*image.size, SIZE)
-    x = to_tensor(resize(image, [height, width]))[None]  # [1, 3, h, w]
+    small = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+    x = torch.from_numpy(small).permute(2, 0, 1)[None] / 255  # [1, 3, h, w]
     if place == "padded":
         x = F.pad(x, (0, -width % 16, 0, -height % 16), mode="replicate")
     scores = model(x.to(memory_format=torch.channels_last))
@@ -71,28 +66,29 @@ def dice_of(found: np.ndarray, truth: np.ndarray) -> float:
     return round(dice_coefficient(torch.from_numpy(found).float(), torch.from_numpy(truth).float()).item(), 6)
 
 
-def place(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def place(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Where do the scores of a network that crops belong? With model.pth, on `car.jpg` and the photographs in `--data`.
 
     The shifts of roof and wheels are in rows of the network's input.
     """
     model = load_unet(ROOT / "model.pth", CPU)
 
-    def score(photo: Path, mask: Path, how: str) -> Row:
-        truth = read_mask(mask)
-        found = mask_at(model, open_photograph(photo), how)
+    def score(pair: Pair, how: str) -> Row:
+        truth = read_mask(pair.mask, pair.half)
+        found = mask_at(model, open_photograph(pair.photo), how)
         rows = SIZE / min(truth.shape)
         shifts = {name: f"{x * rows:.1f}" for name, x in outline_shift(found, truth).items()}
         return {"dice": dice_of(found, truth), **shifts}
 
     for name in ("car.jpg", "photographs"):
-        pairs = [(ROOT / "car.jpg", CAR_MASK)] if name == "car.jpg" else find_pairs(args.data)
+        pairs = [Pair(ROOT / "car.jpg", CAR_MASK)] if name == "car.jpg" else find_pairs(args.data)
         for how in ("padded", "centred", "stretched"):
-            for photo, mask in pairs:
-                yield {"pictures": name, "place": how, "photograph": photo.name}, partial(score, photo, mask, how)
+            for pair in pairs:
+                settings = {"pictures": name, "place": how, "car": car_of(pair), "photograph": pair.photo.name}
+                yield settings, partial(score, pair, how)
 
 
-def size(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def size(args: argparse.Namespace, rows: Rows) -> Trainings:
     """How large should the network's input be? With model.pth, on the photographs in `--data` at their own size.
 
     The ceiling is what a perfect network could reach: the true mask, made as small as the input and enlarged again.
@@ -100,8 +96,8 @@ def size(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
     """
     model = load_unet(ROOT / "model.pth", CPU)
 
-    def score(photo: Path, mask: Path, short: int) -> Row:
-        image, truth = open_photograph(photo), read_mask(mask)
+    def score(pair: Pair, short: int) -> Row:
+        image, truth = open_photograph(pair.photo), read_mask(pair.mask, pair.half)
         small = F.interpolate(
             torch.from_numpy(truth)[None, None].float(),
             network_size(*image.size, short),
@@ -111,8 +107,9 @@ def size(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
         enlarged = F.interpolate(small, truth.shape, mode="bilinear")[0, 0].numpy() >= 0.5
         return {"dice": dice_of(predict_mask(model, image, short), truth), "ceiling": dice_of(enlarged, truth)}
 
-    for short, (photo, mask) in product((144, 216, 288, 432, SIZE, 720, 1024), find_pairs(args.data)):
-        yield {"short_side": short, "photograph": photo.name}, partial(score, photo, mask, short)
+    for short, pair in product((144, 216, 288, 432, SIZE, 720, 1024), find_pairs(args.data)):
+        settings = {"short_side": short, "car": car_of(pair), "photograph": pair.photo.name}
+        yield settings, partial(score, pair, short)
 
 
 class SmallTrainings:
@@ -145,7 +142,7 @@ class SmallTrainings:
         return {"dice": mean(scores, "dice"), "jaccard": mean(scores, "jaccard"), "seconds": round(seconds, 1)}
 
 
-def width(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def width(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Is a narrow network that sees more pictures better than a wide one that sees fewer, in equal time?
 
     Expected: 16 wins; 8 cannot tell enough things apart, 32 has hardly begun.
@@ -156,7 +153,7 @@ def width(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
         yield settings, partial(small.train, "unet_width", settings, channels, steps)
 
 
-def photographs(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def photographs(args: argparse.Namespace, rows: Rows) -> Trainings:
     """How many cars must it have seen? The same number of steps for all.
 
     Expected: from 8 to 64 cars what is missing to a Dice of 1 falls by half, beyond that hardly.

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader
 
 from carvana import CarDataset, find_pairs, shape_for, split_by_car
 from report.best import Averaged
-from report.lenet_experiments import CPU, Row, Trainings, run_of
+from report.harness import CPU, run_of
+from report.tables import Rows, Trainings
 from train_unet import (
     DEFAULTS,
     WEIGHT_DECAY,
@@ -32,7 +33,7 @@ from train_unet import (
     score_pictures,
     train_steps,
 )
-from training import epoch_generator
+from training import Row, epoch_generator
 from unet import UNet, add_norms
 
 SIZE, BATCH_SIZE, EPOCHS, LR = 160, 8, 2, 0.003
@@ -109,7 +110,7 @@ def fold_norms(network: nn.Module) -> None:
             setattr(network, name, nn.Sequential(*layers))
 
 
-def recipe(args: argparse.Namespace, rows: list[dict[str, str]]) -> Trainings:
+def recipe(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Which lever helps?
 
     Expected: normalization gives most, for nothing else keeps the numbers' size here; averaging a little; edges help

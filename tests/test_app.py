@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from test_digit_page import DESKTOP, PHONE, SEVENS, draw
 
-from labs import app_answers
+from labs.app import answers
 from train_lenet import load_mnist
 from training import pick_device
 
@@ -31,21 +31,21 @@ def test_a_digit_of_mnist_comes_back_as_it_was_wherever_and_however_large_it_was
         drawn = np.zeros((400, 500), dtype=np.float32)
         large = Image.fromarray((digit.numpy() * 255).astype(np.uint8)).resize((280, 280), Image.Resampling.NEAREST)
         drawn[100:380, 200:480] = np.asarray(large)
-        moved = app_answers.centred_digit(drawn)[0, 0]
+        moved = answers.centred_digit(drawn)[0, 0]
         closest = min((moved.roll((dy, dx), (0, 1)) - digit).abs().mean() for dy in (-1, 0, 1) for dx in (-1, 0, 1))
         assert closest < 0.02
 
 
 def test_an_empty_pad_is_no_digit():
-    assert app_answers.centred_digit(np.zeros((280, 280))) is None
-    assert app_answers.ink_of_pad("") is None
+    assert answers.centred_digit(np.zeros((280, 280))) is None
+    assert answers.ink_of_pad("") is None
 
 
 def test_dark_ink_on_light_paper_is_read_as_light_on_dark(tmp_path):
     paper = np.full((300, 300, 3), 230, dtype=np.uint8)
     paper[60:240, 140:160] = (20, 30, 90)
     Image.fromarray(paper).save(tmp_path / "one.png")
-    digit = app_answers.centred_digit(app_answers.ink_of_photo(tmp_path / "one.png"))
+    digit = answers.centred_digit(answers.ink_of_photo(tmp_path / "one.png"))
     assert digit[0, 0, 5:23, 13:15].min() > 0.8
     assert digit.sum() < 60
 
@@ -56,13 +56,14 @@ def test_dark_ink_on_light_paper_is_read_as_light_on_dark(tmp_path):
 @pytest.fixture(scope="module")
 def app():
     return pytest.importorskip(
-        "labs.app", reason="no Gradio: pip install -r labs/requirements.txt", exc_type=SystemExit
+        "labs.app.page", reason="no Gradio: pip install -r labs/requirements.txt", exc_type=ImportError
     )
 
 
 @pytest.fixture(scope="module")
 def address(app):
-    page = app.build(app.load_networks(ROOT / "model.pth", pick_device("cpu")), app.example_cars(app.FILES.name))
+    networks = answers.load_networks(ROOT / "model.pth", pick_device("cpu"))
+    page = app.build(networks, answers.example_cars(app.FILES.name))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     app.serve(page, "127.0.0.1", port)
@@ -247,13 +248,17 @@ def run(*arguments, **options):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, **options)
 
 
-def test_without_gradio_the_command_says_how_to_install_it(tmp_path):
-    (tmp_path / "gradio.py").write_text("raise ImportError")
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("ModuleNotFoundError('No module named', name='gradio')", "pip install -r labs/requirements.txt"),
+        ("ImportError('Using SOCKS proxy, but socksio is missing')", "Using SOCKS proxy, but socksio is missing"),
+    ],
+)
+def test_without_gradio_or_what_it_needs_the_command_says_so(tmp_path, missing, said):
+    (tmp_path / "gradio.py").write_text(f"raise {missing}")
     result = run(env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    assert (result.returncode, result.stderr) == (
-        1,
-        "error: the page needs Gradio: pip install -r labs/requirements.txt\n",
-    )
+    assert (result.returncode, result.stderr) == (1, f"error: the page needs Gradio: {said}\n")
 
 
 def test_a_port_in_use_is_an_error_in_one_line(app):

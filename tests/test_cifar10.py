@@ -8,7 +8,6 @@ import json
 import pickle
 import re
 import shutil
-import subprocess
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
@@ -21,10 +20,12 @@ from PIL import Image
 from torch import nn
 from torchvision.datasets import CIFAR10
 
-from labs import cifar10, cifar_networks, cifar_recipes
-from labs.cifar_networks import CifarCNN, FastCNN, Standardize, Standardized, load_network, training_operations
-from labs.cifar_pictures import load_cifar, vary
-from labs.cifar_recipes import TRICKS, look_ahead, make_network, make_optimizer, recipe_of, score, sides
+import labs.cifar10.__main__ as cifar10
+from labs.cifar10 import networks, recipes
+from labs.cifar10.networks import CifarCNN, FastCNN, Standardize, Standardized, training_operations
+from labs.cifar10.pictures import DOWNLOADED, load_cifar, vary
+from labs.cifar10.recipes import TRICKS, look_ahead, make_network, make_optimizer, recipe_of, score, sides
+from labs.weights import load
 from lenet import count_parameters
 from training import epoch_generator
 
@@ -62,7 +63,7 @@ def command(folder):
     def run(*arguments: object) -> tuple[object, str]:
         status = None
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
-            patch.setitem(cifar_recipes.RECIPES["fast"], "widths", NARROW)
+            patch.setitem(recipes.RECIPES["fast"], "widths", NARROW)
             given = ["--device", "cpu", "--data", str(folder), *map(str, arguments[1:])]
             patch.setattr(sys, "argv", ["cifar10.py", arguments[0], *given])
             try:
@@ -104,7 +105,8 @@ def test_only_some_pictures_of_each_class_are_read_if_so_asked(folder):
 
 
 def test_torchvisions_download_is_read(tmp_path, monkeypatch):
-    home = tmp_path / CIFAR10.base_folder
+    home = tmp_path / DOWNLOADED
+    assert DOWNLOADED == CIFAR10.base_folder
     home.mkdir()
     data = bytes_of(2).numpy()
     for (name, _), label in zip(CIFAR10.train_list, range(5), strict=True):
@@ -205,7 +207,7 @@ def test_an_epochs_variation_depends_on_seed_and_epoch_alone():
 
 
 def test_operations_are_counted_where_the_network_is(monkeypatch):
-    monkeypatch.setattr(cifar_networks, "has_bfloat16", lambda device: False)  # "meta" stands for CUDA, has no autocast
+    monkeypatch.setattr(networks, "has_bfloat16", lambda device: False)  # "meta" stands for CUDA, has no autocast
     with torch.device("meta"):
         network = Standardized(CifarCNN())
     assert training_operations(network) == training_operations(Standardized(CifarCNN()))
@@ -257,7 +259,7 @@ def test_standardized_pictures_have_mean_0_and_deviation_1():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_network_computes_in_bfloat16_only_while_it_learns(training, monkeypatch):
-    monkeypatch.setattr(cifar_networks, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(networks, "has_bfloat16", lambda device: True)
     network = Standardized(FastCNN(NARROW)).train(training)
     seen = []
     network.network.blocks[0].conv2.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
@@ -273,7 +275,7 @@ def test_the_seeds_recipe_is_adam_at_its_rate_without_any_trick():
     optimizer, _ = make_optimizer(recipe, nn.Linear(1, 1), steps=10)
     assert isinstance(optimizer, torch.optim.Adam) and optimizer.param_groups[0]["lr"] == 1e-4
     assert recipe == {"epochs": 20, "batch_size": 128, "tricks": set()}
-    assert cifar_recipes.variation(recipe).keywords == {"limit": 4, "mode": "constant", "mirrored": True}
+    assert recipes.variation(recipe).keywords == {"limit": 4, "mode": "constant", "mirrored": True}
 
 
 @pytest.mark.parametrize("trick", TRICKS)
@@ -359,26 +361,65 @@ def stopped(command, tmp_path, monkeypatch) -> Path:
     def stop_in_the_second_epoch(*arguments):
         if arguments[-1] == 2:
             raise KeyboardInterrupt
-        return cifar10_train_epoch(*arguments)
+        return train_epoch(*arguments)
 
-    cifar10_train_epoch = cifar10.train_epoch
+    train_epoch = recipes.train_epoch
     with monkeypatch.context() as context:
-        context.setattr(cifar10, "train_epoch", stop_in_the_second_epoch)
+        context.setattr(recipes, "train_epoch", stop_in_the_second_epoch)
         assert command("train", "--quick", "--out", tmp_path / "run")[0] == 130
     return tmp_path / "run"
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_bits(finished, stopped, command):
     assert command("train", "--out", stopped, "--resume")[0] is None
-    whole, resumed = (load_network(path / "cifar10.pth").state_dict() for path in (finished[0], stopped))
+    whole, resumed = (load("cifar", path).state_dict() for path in (finished[0], stopped))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_the_seeds_recipe_runs_and_is_judged_without_copies(command, tmp_path):
     status, _ = command("train", "--recipe", "seed", "--quick", "--validate", "--out", tmp_path / "run")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert status is None and (result["pictures"], result["parameters"]) == (108, 5_852_170)
+    assert status is None and result["pictures"].startswith("108 with checksum ") and result["parameters"] == 5_852_170
     assert result["accuracy"] == result["plain"]
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch) -> Path:
+    """Where `keep` puts what the text reads, in this test."""
+    monkeypatch.setattr(cifar10, "RESULTS", tmp_path)
+    monkeypatch.setattr(cifar10, "__file__", str(tmp_path / "__main__.py"))
+    (tmp_path / "labs").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "figures"),
+    [
+        ({}, "cifar10_fast", {"confusion.png", "curves.png"}),
+        ({"recipe": "seed"}, "cifar10_seed", set()),
+        ({"validate": True, "seed": 3}, "cifar10_fast_seed3_validate", set()),
+    ],
+)
+def test_a_finished_run_is_kept_under_its_settings(finished, kept, monkeypatch, changed, name, figures):
+    monkeypatch.setattr(cifar10, "to_keep", lambda run, script: settings(**changed))
+    cifar10.keep(finished[0])
+    assert (kept / "labs" / f"{name}.json").read_text() == (finished[0] / "result.json").read_text()
+    assert {path.name for path in kept.iterdir()} == {"labs"} | figures
+
+
+def test_a_quick_run_or_one_without_an_end_is_not_kept(command, finished, stopped, kept):
+    for run, why in ((finished[0], "is a --quick run"), (stopped, "holds no finished run")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["cifar10", "keep", str(run)])
+            with pytest.raises(SystemExit, match=f"^error: {run} {why}"):
+                cifar10.main()
+    assert not list((kept / "labs").iterdir())
+
+
+def test_a_result_says_on_what_and_where_it_was_made(finished):
+    result = json.loads((finished[0] / "result.json").read_text())
+    assert re.fullmatch(r"120 with checksum \w{8}", result["pictures"]) and result["seconds"] > 0 == result["seed"]
+    assert result["machine"]["device"] == "cpu" and result["machine"]["torch"] == torch.__version__
 
 
 def test_weights_alone_are_evaluated_as_at_the_end_of_their_run_and_into_runs(finished, command, tmp_path, monkeypatch):
@@ -415,7 +456,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 def test_the_ladder_keeps_a_row_a_training_and_makes_none_twice(command, tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "TRICKS", ("shifts", "bias rate"))
-    monkeypatch.setitem(cifar_recipes.RECIPES, "ladder", {"epochs": 1, "batch_size": 32, "widths": NARROW})
+    monkeypatch.setitem(recipes.RECIPES, "ladder", {"epochs": 1, "batch_size": 32, "widths": NARROW})
     for name in ("ROOT", "RESULTS"):
         monkeypatch.setattr(cifar10, name, tmp_path / name)
     train = cifar10.train
@@ -428,7 +469,7 @@ def test_the_ladder_keeps_a_row_a_training_and_makes_none_twice(command, tmp_pat
     with monkeypatch.context() as context:
         context.setattr(cifar10, "train", stop_at_the_second)
         assert command("ladder")[0] == 130
-    rows = tmp_path / "RESULTS" / "cifar10_ladder.csv"
+    rows = tmp_path / "RESULTS" / "labs" / "cifar10_ladder.csv"
     assert [row["without"] for row in table(rows)] == ["nothing"]
     assert command("ladder")[0] is None
     made = table(rows)
@@ -446,20 +487,15 @@ def test_the_ladder_keeps_a_row_a_training_and_makes_none_twice(command, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--seed", "-1"), "--seed must be from 0 to"),
+        (("train", "--seed", "-1"), "argument --seed: must be from 0 to"),
         (("train", "--resume"), "--resume needs --out"),
         (("evaluate", "nowhere.pth"), "there are no weights nowhere.pth"),
-        (("evaluate", ROOT / "labs" / "weights" / "digit_strips.pth"), ".*does not hold this lab's weights"),
-        (("evaluate", ROOT / "labs" / "cifar10.py"), ".*does not hold this lab's weights"),
-        (("evaluate", ROOT / "LICENSE"), ".*does not hold this lab's weights"),
+        (("evaluate", ROOT / "labs" / "digit_strips" / "digit_strips.pth"), ".*does not hold the weights of cifar"),
+        (("evaluate", ROOT / "labs" / "weights.py"), ".*does not hold the weights of cifar"),
+        (("evaluate", ROOT / "LICENSE"), ".*does not hold the weights of cifar"),
         (("evaluate", ROOT / "labs"), "there are no weights .*cifar10.pth: give the folder of a finished run"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(command, arguments, message):
+def test_what_cannot_be_is_refused_in_one_line(command, arguments, message, capsys):
     status, _ = command(*arguments)
-    assert re.match(f"error: {message}[^\n]*$", status)
-
-
-def test_the_lab_runs_as_a_module_from_the_root():
-    done = subprocess.run([sys.executable, "-m", "labs.cifar10", "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and "ladder" in done.stdout
+    assert re.search(f"error: {message}[^\n]*$", capsys.readouterr().err.strip() if status == 2 else status)

@@ -9,8 +9,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from labs import convolution as lab
-from labs.convolution import conv2d, convolution, deconv2d, fill_zeros, grouped_conv2d, output_size, pool_with_ceil
+import labs.convolution.__main__ as lab
+from labs.convolution.__main__ import (
+    conv2d,
+    convolution,
+    deconv2d,
+    fill_zeros,
+    grouped_conv2d,
+    output_size,
+    pool_with_ceil,
+)
 
 CONV_OUTPUT = [[[2, 0, 2, 4, 0], [1, 4, 4, 3, 5], [4, 3, 5, 9, -1], [3, 4, 6, 2, 1], [5, 3, 5, 1, -2]]]
 DECONV_OUTPUT = [
@@ -117,8 +125,9 @@ def folder(tmp_path, monkeypatch):
     """The lab in a folder of its own, with a small car.jpg and so little filtering."""
     Image.new("RGB", (48, 32), "gray").save(tmp_path / "car.jpg")
     monkeypatch.setattr(lab, "ROOT", tmp_path)
-    monkeypatch.setattr(lab, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(lab, "FIGURES", tmp_path)
     monkeypatch.setattr(lab, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr("sys.argv", ["convolution"])
     monkeypatch.setattr(lab, "draw_filters", lambda path, picture: path.touch())
     return tmp_path
 
@@ -129,8 +138,8 @@ def test_the_command_prints_the_matrices_and_that_pytorch_agrees(folder, capsys)
     assert "[[[ 2.  0.  2.  4.  0.]\n  [ 1.  4.  4.  3.  5.]" in printed
     assert "[ 0.  8. -2. 14.  2.]" in printed
     assert re.search(r"PyTorch agrees on \d+ random inputs: largest difference \de-1\d", printed)
-    assert {path.name for path in (folder / "figures").iterdir()} == {"filters.jpg", "padding.jpg"}
-    assert (folder / "results" / "convolution.json").exists()
+    assert (folder / "filters.jpg").exists() and (folder / "padding.jpg").exists()
+    assert (folder / "results" / "labs" / "convolution.json").exists()
 
 
 def test_without_car_jpg_the_command_ends_with_one_line(folder):

@@ -8,9 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import labs.digit_page as lab
-from labs.feature_maps import load_lenet
-from lenet import LeNet5
+import labs.digit_page.__main__ as lab
+from labs.weights import NETWORKS, load
 from train_lenet import load_mnist
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +66,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def network():
-    return load_lenet(LeNet5, lab.WEIGHTS / "lenet.pth").eval()
+    return load("lenet")
 
 
 def places(page, stroke, pad="#pad"):
@@ -244,6 +243,7 @@ def written(monkeypatch, tmp_path):
     """The command's page, in another folder than the committed one."""
     monkeypatch.setattr(lab, "ROOT", tmp_path)
     monkeypatch.setattr(lab, "PAGE", tmp_path / "digit.html")
+    monkeypatch.setattr("sys.argv", ["digit_page"])
     return lab.PAGE
 
 
@@ -263,7 +263,7 @@ def test_without_the_networks_weights_no_page_is_written(written, monkeypatch, w
     path = written.with_name("lenet.pth")
     if weights is not None:
         path.write_bytes(weights if isinstance(weights, bytes) else (ROOT / weights).read_bytes())
-    monkeypatch.setattr(lab, "WEIGHTS", written.parent)
+    monkeypatch.setitem(NETWORKS, "lenet", NETWORKS["lenet"]._replace(path=path))
     with pytest.raises(SystemExit) as stop:
         lab.main()
     assert re.fullmatch("error: [^\n]+", stop.value.code)

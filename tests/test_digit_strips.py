@@ -17,9 +17,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from labs import digit_strips, strip_search, strips
-from labs.strip_search import trials
-from labs.strips import CNN, StripPieces, cut, load_network, make_strips, one_hot, read_strip
+import labs.digit_strips.__main__ as digit_strips
+from labs import weights
+from labs.digit_strips import search, strips
+from labs.digit_strips.search import trials
+from labs.digit_strips.strips import CNN, StripPieces, cut, make_strips, one_hot, read_strip
+from labs.weights import load
 from train_lenet import load_mnist
 
 ROOT = Path(__file__).parent.parent
@@ -141,7 +144,7 @@ def test_training_ends_with_the_strips_and_pieces_read_right(whole):
 
 def test_a_run_leaves_weights_that_can_be_read_with_beside_curves_and_strips(whole):
     out, _ = whole
-    load_network(out / "digit_strips.pth")
+    load("digit_strips", out)
     assert {"curves.png", "history.csv", "strips.png"} <= {path.name for path in out.iterdir()}
 
 
@@ -156,11 +159,43 @@ def test_a_stopped_training_goes_on_as_if_it_never_was(whole, command, tmp_path,
     assert command(*SMALL, "--out", tmp_path / "run")[0] == 130
     monkeypatch.setattr(digit_strips, "train_epoch", train_epoch)
     command("train", "--out", tmp_path / "run", "--resume", "--device", "cpu")
-    assert_same_weights(whole[0] / "digit_strips.pth", tmp_path / "run" / "digit_strips.pth")
+    assert_same_weights(whole[0], tmp_path / "run")
+
+
+def test_a_run_is_kept_under_its_settings_and_a_quick_one_is_not(whole, command, tmp_path, monkeypatch):
+    assert command("keep", whole[0])[0].startswith(f"error: {whole[0]} is a --quick run")
+    monkeypatch.setattr(digit_strips, "RESULTS", tmp_path)
+    monkeypatch.setattr(digit_strips, "__file__", str(tmp_path / "__main__.py"))
+    (tmp_path / "labs").mkdir()
+    for changed in ({}, {"validate": True, "epochs": 2, "lr": 0.001}):
+        settings = {**digit_strips.DEFAULTS, **changed}
+        monkeypatch.setattr(digit_strips, "to_keep", lambda run, script, settings=settings: settings)
+        digit_strips.keep(whole[0])
+    names = {path.name for path in (tmp_path / "labs").iterdir()}
+    assert names == {"digit_strips.json", "digit_strips_epochs2_lr0.001_validate.json"}
+    assert (tmp_path / "strips.png").read_bytes() == (whole[0] / "strips.png").read_bytes()
+    result = json.loads((tmp_path / "labs" / "digit_strips.json").read_text())
+    assert {"seed", "seconds", "machine"} <= set(result)
+    assert result["pictures"].startswith("MNIST's digits in 600 strips")
+
+
+def test_a_finished_runs_weights_become_the_shipped_ones(whole, tmp_path, monkeypatch):
+    shipped = weights.NETWORKS["digit_strips"]._replace(path=tmp_path / "shipped.pth")
+    monkeypatch.setitem(weights.NETWORKS, "digit_strips", shipped)
+    monkeypatch.setattr(sys, "argv", ["weights", "keep", "digit_strips", str(whole[0])])
+    with pytest.raises(SystemExit, match="is a --quick run"):
+        weights.main()
+    with monkeypatch.context() as context:
+        context.setattr(weights, "to_keep", lambda run, script: {})
+        weights.main()
+    assert_same_weights(whole[0], tmp_path / "shipped.pth")
+    monkeypatch.setattr(sys, "argv", ["weights", "keep", "lenet_original", str(whole[0])])
+    with pytest.raises(SystemExit, match="is not a checkpoint of train_lenet.py"):
+        weights.main()
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
-    for a, b in zip(load_network(one).parameters(), load_network(other).parameters(), strict=True):
+    for a, b in zip(*(load("digit_strips", path).parameters() for path in (one, other)), strict=True):
         assert torch.equal(a, b)
 
 
@@ -203,17 +238,17 @@ def test_the_lesson_shows_that_only_weights_are_loaded_safely(command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--augment", "3"), "--augment must be from 0 to 2"),
-        (("train", "--epochs", "0"), "--epochs must be more than 0"),
+        (("train", "--augment", "3"), "argument --augment: must be from 0.0 to 2.0"),
+        (("train", "--epochs", "0"), "argument --epochs: must be from 1"),
         (("train", "--device", "tpu"), "unknown device"),
         (("train", "--resume"), "--resume needs --out"),
-        (("search", "--folds", "1"), "--folds must be from 2"),
-        (("search", "--trials", "0"), "--trials must be from 1"),
+        (("search", "--folds", "1"), "argument --folds: must be from 2"),
+        (("search", "--trials", "0"), "argument --trials: must be from 1"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(command, arguments, message):
+def test_what_cannot_be_is_refused_in_one_line(command, arguments, message, capsys):
     status, _ = command(*arguments)
-    assert re.match(f"error: {message}[^\n]*$", status)
+    assert re.search(f"error: {message}[^\n]*$", capsys.readouterr().err.strip() if status == 2 else status)
 
 
 # Pictures that are read
@@ -221,7 +256,7 @@ def test_what_cannot_be_is_refused_in_one_line(command, arguments, message):
 
 @pytest.fixture(scope="module")
 def network():
-    return load_network(digit_strips.WEIGHTS)
+    return load("digit_strips")
 
 
 @pytest.fixture(scope="module")
@@ -292,12 +327,12 @@ def test_missing_weights_are_refused(command, tmp_path):
     assert re.fullmatch("error: there are no weights [^\n]+", status)
 
 
-@pytest.mark.parametrize("held", [b"hello", b"the weights", b"", "model.pth", "labs/digit_strips.py"])
+@pytest.mark.parametrize("held", [b"hello", b"the weights", b"", "model.pth", "labs/weights.py"])
 def test_a_file_of_anything_else_is_refused_as_weights(command, tmp_path, held):
     path = tmp_path / "a.pth"
     path.write_bytes(held if isinstance(held, bytes) else (ROOT / held).read_bytes())
     status, _ = command("read", "a.png", "--model", path)
-    assert re.fullmatch("error: [^\n]+a.pth does not hold this network's weights[^\n]+", status)
+    assert re.fullmatch("error: [^\n]+a.pth does not hold the weights of digit_strips[^\n]+", status)
 
 
 # The search
@@ -310,7 +345,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 def test_a_grid_goes_through_the_learning_rates_first_and_then_the_optimizers():
     points = trials("grid", 12)
-    assert [point["lr"] for point in points] == [*strip_search.SPACE["lr"]] * 2
+    assert [point["lr"] for point in points] == [*search.SPACE["lr"]] * 2
     assert [point["optimizer"] for point in points] == ["sgd"] * 6 + ["adam"] * 6
 
 
@@ -328,7 +363,7 @@ def test_a_search_that_is_stopped_goes_on_with_the_trial_that_it_was_in(command,
         return 0.5 + settings["lr"]
 
     tried = []
-    monkeypatch.setattr(strip_search, "fold_accuracy", stop_in_the_second_trial)
+    monkeypatch.setattr(search, "fold_accuracy", stop_in_the_second_trial)
     asked = ["search", "--method", "grid", "--quick", "--out", tmp_path]
     assert command(*asked)[0] == 130
     assert [row["lr"] for row in table(tmp_path / "grid.csv")] == ["0.0003"]
@@ -345,6 +380,18 @@ def test_a_search_leaves_its_table_its_best_row_and_the_valley(command, tmp_path
     assert len(table(tmp_path / "random.csv")) == 2
 
 
+def test_a_search_is_kept_with_its_best_row_and_its_valley(tmp_path, monkeypatch):
+    rows = "trial,lr,optimizer,accuracy,spread\n1,0.1,sgd,0.5,0.1\n2,0.01,adam,0.9,0.1\n"
+    (tmp_path / "grid.csv").write_text(rows)
+    monkeypatch.setattr(search, "RESULTS", tmp_path)
+    monkeypatch.setattr(search, "__file__", str(tmp_path / "search.py"))
+    (tmp_path / "labs").mkdir()
+    digit_strips.keep(tmp_path / "grid.csv")
+    assert (tmp_path / "labs" / "digit_strips_grid.csv").read_text() == rows
+    assert [row["trial"] for row in table(tmp_path / "labs" / "digit_strips_grid_best.csv")] == ["2"]
+    assert (tmp_path / "grid.png").exists()
+
+
 def test_a_search_with_other_folds_does_not_touch_the_table(command, tmp_path):
     (tmp_path / "random.csv").write_text("trial,folds,pieces\n1,5,6000\n")
     status, _ = command("search", "--out", tmp_path)
@@ -358,11 +405,11 @@ def test_no_digit_of_a_validation_fold_is_trained_on(monkeypatch, digits):
         return strips.make_strips(part, count, seed)
 
     parts = []
-    monkeypatch.setattr(strip_search, "make_strips", note)
+    monkeypatch.setattr(search, "make_strips", note)
     settings = {"lr": 0.01, "optimizer": "sgd", "momentum": 0.9, "batch_size": 60, "epochs": 1}
     few = digits[0][:90], digits[1][:90]
     for fold in range(3):
-        strip_search.fold_accuracy(settings, few, fold, 3, 50, torch.device("cpu"))
+        search.fold_accuracy(settings, few, fold, 3, 50, torch.device("cpu"))
     assert [(len(trained), len(held)) for trained, held in zip(parts[::2], parts[1::2], strict=True)] == [(60, 30)] * 3
     assert not any(trained & held for trained, held in zip(parts[::2], parts[1::2], strict=True))
     assert len(set.union(*parts[1::2])) == 90
@@ -370,4 +417,4 @@ def test_no_digit_of_a_validation_fold_is_trained_on(monkeypatch, digits):
 
 def test_a_training_that_diverges_reads_nothing_right(digits):
     settings = {"lr": 1e30, "optimizer": "sgd", "momentum": 0, "batch_size": 60, "epochs": 1}
-    assert strip_search.fold_accuracy(settings, digits, 0, 2, 200, torch.device("cpu")) == 0
+    assert search.fold_accuracy(settings, digits, 0, 2, 200, torch.device("cpu")) == 0

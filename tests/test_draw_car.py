@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from carvana import find_pairs, read_mask
 from report.draw_car import draw_car, draw_folder
-from train_unet import find_pairs, read_mask
 
 SIZE = (288, 192)
 drawn = cache(lambda seed, empty=False: draw_car(seed, *SIZE, empty=empty))
@@ -62,5 +62,5 @@ def test_the_outline_of_the_mask_is_where_the_car_begins(seed):
 def test_a_folder_of_drawn_cars_can_be_trained_on(tmp_path):
     draw_folder(tmp_path, [1, 4], *SIZE)
     pairs = find_pairs(tmp_path)
-    assert [photo.name for photo, _ in pairs] == ["drawn001_01.jpg", "drawn004_01.jpg"]
-    assert np.array_equal(read_mask(pairs[0][1]), np.asarray(drawn(1)[1]) > 0)
+    assert [pair.photo.name for pair in pairs] == ["drawn001_01.jpg", "drawn004_01.jpg"]
+    assert np.array_equal(read_mask(pairs[0].mask, pairs[0].half), np.asarray(drawn(1)[1]) > 0)

@@ -1,18 +1,20 @@
-"""Tests of labs/feature_maps.py and labs/receptive_field.py."""
+"""Tests of labs/feature_maps."""
 
 import sys
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
-import labs.feature_maps as lab
-from labs.cats_dogs_scores import save_network
-from labs.cifar_networks import CifarCNN, FastCNN, Standardized
-from labs.receptive_field import field_by_gradient, output_rows, receptive_field
+import labs.feature_maps.__main__ as lab
+from labs.cats_dogs.scores import save_network
+from labs.cifar10.networks import CifarCNN, FastCNN, Standardized
+from labs.feature_maps.receptive_field import field_by_gradient, output_rows, receptive_field
 from labs.resnet import plain, resnet18, small
 from lenet import LeNet5, LeNet5Original
 from training import save_weights
@@ -109,7 +111,13 @@ def test_a_formula_that_the_gradient_contradicts_is_an_error(monkeypatch):
 
 def test_after_a_hundred_pictures_a_new_sheet_begins(tmp_path, monkeypatch):
     sheets = {}
-    monkeypatch.setattr(lab, "save", lambda figure, path: sheets.update({path.name: figure}))
+
+    @contextmanager
+    def drawing(path, *_, **__):
+        sheets[path.name] = Figure()
+        yield sheets[path.name]
+
+    monkeypatch.setattr(lab, "drawing", drawing)
     lab.draw_sheets(tmp_path / "C3.png", "Maps", torch.rand(130, 4, 4))
     shown = {name: [axes.get_title() for axes in sheet.axes if axes.images] for name, sheet in sheets.items()}
     assert shown == {"C3.png": list(map(str, range(100))), "C3-2.png": list(map(str, range(100, 130)))}
@@ -137,11 +145,14 @@ def test_the_weights_of_a_run_on_cifar_are_read(tmp_path, monkeypatch, capsys):
     [
         (["lenet", "missing.png"], "missing.png"),
         (["lenet", lab.ROOT / "car.jpg", "--layer", "C9"], "lenet has no layer C9 with maps: choose of C1, S2, C3, S4"),
-        (["lenet", lab.ROOT / "car.jpg", "--model", lab.ROOT / "car.jpg"], "does not hold the weights of a LeNet5"),
+        (
+            ["lenet", lab.ROOT / "car.jpg", "--model", lab.ROOT / "car.jpg"],
+            "does not hold the weights of lenet: give a run's lenet.pth",
+        ),
         (["lenet", lab.ROOT / "car.jpg", "--model", "missing.pth"], "there are no weights missing.pth"),
         (
             ["cifar", lab.ROOT / "car.jpg"],
-            "the weights of cifar are too large for the repository: give yours as --model",
+            "the weights of cifar are too large for the repository: give yours",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_what_a_network_sees_is_drawn_from_the_weights_in_the_repository(results
 
 def test_a_figure_without_its_results_is_one_error(results, monkeypatch, capsys):
     (results / "experiments" / "robustness_means.csv").unlink()
-    monkeypatch.setattr(figures.sys, "argv", ["figures", "robustness"])
+    monkeypatch.setattr(sys, "argv", ["figures", "robustness"])
     with pytest.raises(SystemExit, match="^error: .*robustness_means.csv.*: make the runs first") as stop:
         figures.main()
     assert stop.value.code != 0

@@ -36,6 +36,7 @@ each_text = pytest.mark.parametrize(
         pytest.param(ROOT / "README.zh-CN.md", id="README, Chinese"),
         pytest.param(ROOT / "report" / "README.md", id="report"),
         pytest.param(CHINESE_REPORT, id="report, Chinese", marks=written),
+        *[pytest.param(path, id=f"labs, {path.parent.name}") for path in sorted((ROOT / "labs").rglob("README.md"))],
     ],
 )
 

@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,19 +16,26 @@ from PIL import Image
 import infer_unet
 import train_lenet
 import train_unet
-from labs import cifar10
+from labs.cifar10 import __main__ as cifar10
 from lenet import LeNet5, LeNet5Original
 from report import (
     benchmark,
     best,
+    draw_car,
     experiments,
+    figures,
     fill,
+    handin,
+    harness,
     lenet_experiments,
     lenet_runs,
+    tables,
     unet_experiments,
     unet_recipe,
     unet_scores,
 )
+from report.tables import by_unit, interval, means, paired, read_rows, student_t
+from training import ROOT, write_rows
 from unet import UNet
 
 HISTORY = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
@@ -37,11 +45,6 @@ def write_table(path: Path, columns: list[str], rows: list[list[object]]) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 # The numbers in the texts
@@ -59,11 +62,10 @@ def results(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_the_texts_agree_with_the_results():
-    done = subprocess.run(
-        [sys.executable, "-m", "report.fill", "--check"], cwd=fill.ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("path", fill.texts(), ids=lambda path: str(path.relative_to(fill.ROOT)))
+def test_a_text_agrees_with_the_results(path):
+    _, changes, errors = fill.fill(path.read_text(encoding="utf-8"))
+    assert (changes, errors) == ([], [])
 
 
 @pytest.mark.parametrize("path", fill.texts(), ids=lambda path: str(path.relative_to(fill.ROOT)))
@@ -156,7 +158,7 @@ def scores() -> dict:
 
 
 def test_the_line_in_train_lenets_docstring_is_that_of_the_run_in_the_report():
-    last = read_table(fill.RESULTS / "lenet" / "modern-seed0.csv")[-1]
+    last = read_rows(fill.RESULTS / "lenet" / "modern-seed0.csv")[-1]
     train, test = float(last["train_accuracy"]), float(last["test_accuracy"])
     losses = f"train loss {float(last['train_loss']):.4f}, train accuracy {train:.2%}, test accuracy {test:.2%}"
     assert f"epoch 10/10: {losses}, ... s" in train_lenet.__doc__
@@ -195,6 +197,162 @@ def test_the_readmes_lines_of_python_read_a_digit(tmp_path, monkeypatch, capsys)
     assert re.fullmatch(r"read \d is 7\n", capsys.readouterr().out)
 
 
+def source(folder: Path) -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in folder.glob("**/*.py"))
+
+
+def test_every_result_is_written_by_a_command():
+    """Its name stands in the code; of an experiment, a run, another machine or a lab, that which it is made up from."""
+    known = {f"experiments/{name}{part}.csv" for name in experiments.EXPERIMENTS for part in ("", "_curves", "_means")}
+    known |= {f"lenet/{name}.csv" for runs in lenet_runs.RUNS.values() for name in runs}
+    known |= {path.replace(".json", "_epyc.json") for path in benchmark.FILES.values()}
+    labs = [lab.name for lab in (ROOT / "labs").iterdir() if 'RESULTS / "labs" / f"' in source(lab)]
+    files = {path.relative_to(tables.RESULTS).as_posix() for path in tables.RESULTS.glob("**/*.*")}
+    code = source(ROOT / "report") + source(ROOT / "labs")
+    unknown = {name for name in files - known if Path(name).name not in code}
+    assert not {name for name in unknown if not name.startswith(tuple(f"labs/{lab}" for lab in labs))}
+
+
+def test_every_result_of_the_u_net_is_read_by_a_text_or_by_code():
+    readers = "".join(path.read_text(encoding="utf-8") for path in fill.texts()) + source(ROOT / "report")
+    assert not [path.name for path in (tables.RESULTS / "unet").iterdir() if path.name not in readers]
+
+
+# Means, intervals, and going on
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    {
+        1: 12.7062,
+        2: 4.3027,
+        3: 3.1824,
+        4: 2.7764,
+        5: 2.5706,
+        6: 2.4469,
+        9: 2.2622,
+        10: 2.2281,
+        11: 2.2010,
+        14: 2.1448,
+    }.items()
+    | {15: 2.1314, 20: 2.0860, 29: 2.0452, 30: 2.0423, 40: 2.0211, 59: 2.0010, 60: 2.0003, 1000: 1.9623}.items(),
+)
+def test_students_t_is_that_of_the_tables_at_every_count(freedom, quantile):
+    assert student_t(freedom) == pytest.approx(quantile, abs=6e-5)
+
+
+def test_students_t_falls_with_every_run_more():
+    quantiles = [student_t(freedom) for freedom in range(1, 200)]
+    assert quantiles == sorted(quantiles, reverse=True)
+    assert quantiles[-1] > 1.96  # the normal distribution's
+
+
+def test_an_interval_holds_the_true_mean_of_twelve_runs_95_times_of_100():
+    draws = torch.randn(4000, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inside = [abs(mean) <= half for mean, half in map(interval, draws.tolist())]
+    assert 0.94 < sum(inside) / len(inside) < 0.96
+
+
+def test_one_run_has_no_interval():
+    assert interval([0.5]) == (0.5, None)
+
+
+CARS = [
+    {"size": size, "car": car, "photograph": f"{car}_0{view}.jpg", "dice": str(dice + view / 1000)}
+    for size, dices in {"572": (0.99, 0.97), "720": (0.995, 0.971)}.items()
+    for car, dice in zip(("a", "b"), dices, strict=True)
+    for view in range(4)
+]
+
+
+def test_photographs_of_one_car_are_one_car():
+    first, second = means(CARS, ["size", "car", "photograph"], base={"size": "572"})
+    assert (first["size"], first["count"]) == ("572", 2)
+    assert first["dice"] == pytest.approx(0.9815)
+    assert first["dice_interval"] == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    assert first["dice_gain"] is None
+    assert second["dice_gain"] == pytest.approx(0.003)
+    assert second["dice_gain_interval"] == pytest.approx(12.7062 * 0.002, rel=1e-4)  # 0.005 and 0.001
+
+
+def test_what_one_gains_over_another_is_told_of_what_both_have():
+    gains = paired({"a": 0.9, "b": 0.5, "c": 0.7}, {"a": 0.8, "b": 0.4, "d": 0.1})
+    assert gains == {"gain": pytest.approx(0.1), "gain_interval": pytest.approx(0, abs=1e-12), "better": 2}
+
+
+def test_a_seed_on_each_fold_is_a_unit():
+    rows = [{"seed": seed, "fold": fold, "dice": "0.5"} for seed in "01" for fold in "012"]
+    assert len(by_unit(rows, "dice")) == 6
+
+
+def test_no_rows_yet_is_none_or_an_error_where_they_are_needed(tmp_path):
+    assert read_rows(tmp_path / "a.csv") == []
+    with pytest.raises(ValueError, match="there is no .*a.csv: make the runs first"):
+        read_rows(tmp_path / "a.csv", needed=True)
+
+
+def test_curves_of_a_training_that_is_made_again_take_the_place_of_the_old(tmp_path):
+    path = tmp_path / "a_curves.csv"
+    for loss in (1.0, 0.5):
+        for seed in (0, 1):
+            tables.keep_curves(path, {"seed": seed}, [{"epoch": 1, "loss": loss + seed}])
+    assert [(row["seed"], row["loss"]) for row in read_rows(path)] == [("0", "0.5"), ("1", "1.5")]
+
+
+def test_what_draws_no_figures_loads_nothing_for_them():
+    modules = "report.tables, report.harness, report.fill, report.handin, report.draw_car"
+    code = f"import sys, {modules}; print([x for x in ('matplotlib', 'torchvision', 'sympy') if x in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# How the commands end
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "work"),
+    [
+        (experiments, ["missed"], "run"),
+        (lenet_runs, ["results"], "run"),
+        (benchmark, ["start"], "benchmark_start"),
+        (figures, ["both"], "draw"),
+        (fill, ["--check"], "fill"),
+        (unet_scores, ["--longer", "a"], "score_longer"),
+        (draw_car, [], "draw_car"),
+        (handin, ["--id=1", "--name=A"], "make_page"),
+    ],
+    ids=lambda value: value.__name__ if hasattr(value, "__name__") else "",
+)
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch, module, arguments, work):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, work, stop)
+    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+    with pytest.raises(SystemExit) as exit:
+        module.main()
+    assert exit.value.code == 130
+
+
+@pytest.mark.parametrize(("module", "name"), [(experiments, "missed"), (figures, "missed"), (benchmark, "lenet")])
+def test_without_mnist_a_command_ends_with_one_line(few_digits, tmp_path, monkeypatch, module, name):
+    for part in (lenet_experiments, figures, benchmark):
+        monkeypatch.setattr(part, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(figures, "FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", [module.__name__, name])
+    with pytest.raises(SystemExit, match=r"^error: .*$"):
+        module.main()
+
+
+def test_a_run_of_lenet_that_fails_has_said_why_itself(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 2))
+    monkeypatch.setattr(sys, "argv", ["lenet_runs", "results"])
+    with pytest.raises(SystemExit) as exit:
+        lenet_runs.main()
+    assert exit.value.code == 2  # that of train_lenet.py
+
+
 # LeNet-5's trainings
 
 
@@ -211,16 +369,16 @@ def test_what_the_texts_say_of_the_seeds_is_read_from_their_last_epochs(tmp_path
     assert summary["modern"]["parameters"] == 61_706 and summary["original"]["parameters"] == 60_000
     assert summary["modern"]["mean"] == pytest.approx(0.9948)
     assert summary["modern"]["deviation_points"] == pytest.approx(100 * 0.001 * 0.2**0.5)
-    assert [row["wrong"] for row in read_table(tmp_path / "seeds.csv")] == ["60", "50", "50", "50", "50"] * 2
-    assert len(read_table(tmp_path / "recipe.csv")) == len(lenet_runs.RUNS["recipe"])
-    assert [row["layer"] for row in read_table(tmp_path / "layers.csv")] == list(lenet_runs.MAPS)
+    assert [row["wrong"] for row in read_rows(tmp_path / "seeds.csv")] == ["60", "50", "50", "50", "50"] * 2
+    assert len(read_rows(tmp_path / "recipe.csv")) == len(lenet_runs.RUNS["recipe"])
+    assert [row["layer"] for row in read_rows(tmp_path / "layers.csv")] == list(lenet_runs.MAPS)
 
 
 # Experiments
 
 
-@pytest.fixture
-def coins(tmp_path, monkeypatch):
+@pytest.fixture(params=[KeyboardInterrupt, tables.Stopped])
+def coins(request, tmp_path, monkeypatch):
     """An experiment of two settings and two seeds whose third training is interrupted; what it ran is in `ran`."""
     ran = []
 
@@ -232,33 +390,54 @@ def coins(tmp_path, monkeypatch):
     def toss(sides: int, seed: int) -> dict[str, float]:
         ran.append((sides, seed))
         if len(ran) == 3:
-            raise KeyboardInterrupt
+            raise request.param
         return {"accuracy": sides + seed, "seconds": 1.5}
 
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     monkeypatch.setitem(experiments.EXPERIMENTS, "criterion", coin)
+    monkeypatch.setitem(experiments.BASES, "criterion", {"sides": "2"})
     monkeypatch.setattr(sys, "argv", ["experiments", "criterion", "--seeds", "2"])
     return ran
 
 
-def test_an_experiment_that_was_stopped_goes_on_after_its_last_row(coins, tmp_path):
+def test_an_experiment_that_was_stopped_goes_on_after_its_last_row(coins, capsys):
+    table = experiments.table_of("criterion")
     with pytest.raises(SystemExit) as stop:
         experiments.main()
     assert stop.value.code == 130
-    assert len(read_table(tmp_path / "criterion.csv")) == 2
+    assert capsys.readouterr().err == "\nStopped. The same command goes on.\n"
+    assert len(read_rows(table)) == 2
+    assert [row["count"] for row in read_rows(experiments.table_of("criterion_means"))] == ["2"]
     experiments.main()
     assert coins == [(2, 0), (2, 1), (6, 0), (6, 0), (6, 1)]
-    assert [row["accuracy"] for row in read_table(tmp_path / "criterion.csv")] == ["2", "3", "6", "7"]
+    assert [row["accuracy"] for row in read_rows(table)] == ["2", "3", "6", "7"]
 
 
-def test_the_mean_and_the_interval_are_over_the_seeds_of_a_setting(coins, tmp_path):
+@pytest.mark.parametrize("name", ["criterion", "means"])
+def test_means_are_made_anew_where_nothing_is_left_to_train(coins, monkeypatch, name):
     with pytest.raises(SystemExit):
         experiments.main()
     experiments.main()
-    first, second = read_table(tmp_path / "criterion_means.csv")
+    path = experiments.table_of("criterion_means")
+    path.unlink()
+    monkeypatch.setattr(sys, "argv", ["experiments", name, "--seeds", "2"])
+    experiments.main()
+    first, second = read_rows(path)
     assert (first["sides"], first["count"], float(first["accuracy"])) == ("2", "2", 2.5)
-    assert float(first["accuracy_interval"]) == pytest.approx(12.706 * 0.5)  # two seeds: Student's t of one freedom
-    assert (second["sides"], float(second["accuracy"])) == ("6", 6.5)
+    assert float(first["accuracy_interval"]) == pytest.approx(12.706 * 0.5, rel=1e-4)  # Student's t of one freedom
+    assert (first["accuracy_gain"], float(second["accuracy_gain"])) == ("", 4)
+    assert float(second["accuracy_gain_interval"]) == 0  # the same with both seeds
+    assert len(coins) == 5
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (tables.RESULTS / "experiments").glob("*_means.csv")])
+def test_the_means_in_the_repository_are_those_of_its_rows(tmp_path, monkeypatch, name):
+    kept, name = experiments.table_of(name).read_bytes(), name.removesuffix("_means")
+    (tmp_path / "experiments").mkdir()
+    shutil.copy(experiments.table_of(name), tmp_path / "experiments")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    experiments.write_means(name)
+    assert experiments.table_of(f"{name}_means").read_bytes() == kept
 
 
 @pytest.fixture
@@ -271,7 +450,7 @@ def few_digits(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(best, "TRIAL_EPOCHS", 1)
     monkeypatch.setattr(best, "WEIGHTS", tmp_path / "lenet.pth")
     monkeypatch.setattr(lenet_experiments, "TRAINING_DIGITS", 500)
-    monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(harness, "RUNS", tmp_path / "runs")
     for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.fold):
         cached.cache_clear()
     yield
@@ -305,7 +484,7 @@ def test_a_training_that_was_stopped_is_gone_on_with_by_the_same_command(few_dig
         return train_epoch(*arguments)
 
     monkeypatch.setattr(lenet_experiments, "train_epoch", stopped)
-    with pytest.raises(lenet_experiments.Stopped):
+    with pytest.raises(tables.Stopped):
         lenet_experiments.outcome("stopped", {"seed": 0}, epochs=2)
     assert {**lenet_experiments.outcome("stopped", {"seed": 0}, epochs=2), "seconds": 0} == {**whole, "seconds": 0}
     assert len(calls) == 3
@@ -428,7 +607,7 @@ def many_cars(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", ["unet_width", "unet_photographs"])
 def test_a_small_training_of_the_u_net_is_scored_on_the_report_cars(many_cars, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path)
+    monkeypatch.setattr(harness, "RUNS", tmp_path)
     monkeypatch.setattr(unet_experiments, "STEPS", 10)
     monkeypatch.setattr(unet_experiments, "STEPS_IN_EQUAL_TIME", {8: 10})
     monkeypatch.setattr(unet_experiments, "CARS", (2,))
@@ -440,7 +619,7 @@ def test_a_small_training_of_the_u_net_is_scored_on_the_report_cars(many_cars, t
 
 @pytest.mark.parametrize("levers", ["nothing", "all", "context", "scores_and_masks"])
 def test_what_a_training_was_helped_by_is_gone_in_the_end(many_cars, tmp_path, monkeypatch, levers):
-    monkeypatch.setattr(lenet_experiments, "RUNS", tmp_path)
+    monkeypatch.setattr(harness, "RUNS", tmp_path)
     for name, value in {"SIZE": 32, "BATCH_SIZE": 2, "EPOCHS": 1}.items():
         monkeypatch.setattr(unet_recipe, name, value)
     scored = []
@@ -518,8 +697,8 @@ def test_what_a_run_gains_is_told_car_by_car(tmp_path):
     first = [["a_01", "a", 0.99, 0.98], ["a_02", "a", 0.97, 0.96], ["b_01", "b", 0.90, 0.8], ["c_01", "c", 0.995, 0.99]]
     second = [[name, car, dice + 0.002, jaccard] for name, car, dice, jaccard in first]
     runs = unet_scores.run_rows([a_run(tmp_path / "1", first), a_run(tmp_path / "2", second)])
-    assert (runs[0]["gain"], runs[1]["better_cars"]) == ("", 3)
-    assert runs[1]["gain"] == pytest.approx(0.002) and runs[1]["gain_error"] == pytest.approx(0, abs=1e-9)
+    assert (runs[0]["gain"], runs[1]["better"]) == (None, 3)
+    assert runs[1]["gain"] == pytest.approx(0.002) and runs[1]["gain_interval"] == pytest.approx(0, abs=1e-9)
     assert runs[0]["dice_median"] == pytest.approx(0.98)
     assert runs[0]["dice_without_worst_car"] == pytest.approx((0.99 + 0.97 + 0.995) / 3)
 
@@ -531,8 +710,56 @@ def test_scores_of_another_model_than_the_one_that_is_shipped_are_refused(tmp_pa
         unet_scores.main()
 
 
+def test_what_a_longer_training_gains_is_in_the_repository_as_its_photographs_have_it(tmp_path):
+    rows = unet_scores.longer_rows(read_rows(unet_scores.RESULTS / "longer.csv"))
+    write_rows(tmp_path / "means.csv", rows)
+    assert (tmp_path / "means.csv").read_bytes() == (unet_scores.RESULTS / "longer_means.csv").read_bytes()
+    assert [row["better"] for row in rows] == [12, 13]
+
+
+def test_a_longer_training_is_scored_on_the_selection_and_the_report_cars(many_cars, tmp_path, monkeypatch):
+    shutil.copy(fill.ROOT / "model.pth", tmp_path)
+    monkeypatch.setattr(unet_scores, "RESULTS", tmp_path)
+    monkeypatch.setattr(unet_scores, "SIZE", 32)
+    monkeypatch.setattr(sys, "argv", ["unet_scores", "--longer", str(tmp_path), "--data", str(many_cars)])
+    unet_scores.main()
+    assert len(read_rows(tmp_path / "longer.csv")) == 28
+    selection, report = read_rows(tmp_path / "longer_means.csv")
+    assert (selection["cars"], report["cars"]) == ("selection", "report")
+    assert float(report["gain"]) == 0  # it is the same network
+
+
 # Speeds
 
 
 def test_what_was_left_out_has_no_median():
     assert benchmark.spread([])["median"] is None
+    assert benchmark.ratios({"plain": [1.0]}, {"a": ("bfloat16", "plain")})["a"]["median"] is None
+
+
+def test_measurements_take_turns_after_a_round_that_does_not_count():
+    calls = []
+    measures = {name: lambda name=name: calls.append(name) or float(len(calls)) for name in "ab"}
+    values = benchmark.in_turn(measures, rounds=2)
+    assert calls == list("ab" * 3)
+    assert values == {"a": [3, 5], "b": [4, 6]}
+    assert benchmark.ratios(values, {"b_over_a": ("b", "a")})["b_over_a"]["rounds"] == [4 / 3, 6 / 5]
+
+
+def test_the_cpu_time_of_a_command_is_that_of_its_process():
+    assert benchmark.cpu_seconds(["-c", "sum(range(10**6))"]) > 0
+    with pytest.raises(ValueError, match="python -c 1/0 failed: .*ZeroDivisionError"):
+        benchmark.cpu_seconds(["-c", "1/0"])
+
+
+def test_the_start_is_told_beside_its_aims_and_kept_by_the_machines_name(tmp_path, monkeypatch, capsys):
+    seconds = {"-c": 2.0, "try.py": 3.0, "infer_unet.py": 4.0}
+    monkeypatch.setattr(benchmark, "cpu_seconds", lambda arguments: seconds[Path(arguments[0]).name])
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmark", "start", "--keep", "epyc"])
+    benchmark.main()
+    results = tables.read_json(tmp_path / "unet" / "start_benchmark_epyc.json")
+    assert results["ratios"]["try_over_import_torch"]["median"] == 1.5
+    assert results["ratios"]["infer_unet_over_import_torch"]["median"] == 2
+    assert results["aims"] == {"try": 1.35, "infer_unet": 1.9}
+    assert re.search(r"infer_unet_over_import_torch +2 .*aims\n +try +1.35\n", capsys.readouterr().out, re.DOTALL)

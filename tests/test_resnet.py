@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchvision
 
-from labs.cats_dogs_scores import save_network
+from labs.cats_dogs.scores import save_network
 from labs.resnet import NETWORKS, BasicBlock, ResNet, resnet18, small
 from lenet import count_parameters
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from labs import shapes
-from labs.shapes import Shapes, channels_first
+import labs.shapes.__main__ as lab
+from labs.shapes.generator import Shapes, channels_first
 
 
 def test_pictures_and_masks_have_the_shapes_of_the_seed():
@@ -80,7 +80,9 @@ def test_settings_that_make_no_picture_are_refused(wrong):
         Shapes(**wrong)
 
 
-def test_the_figures_are_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shapes, "FIGURES", tmp_path / "figures")
-    shapes.main()
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["shapes.png", "shapes_rgb.png"]
+def test_the_figure_is_written(tmp_path, monkeypatch):
+    for name, value in {"ROOT": tmp_path, "FIGURE": tmp_path / "shapes.png"}.items():
+        monkeypatch.setattr(lab, name, value)
+    monkeypatch.setattr("sys.argv", ["shapes"])
+    lab.main()
+    assert (tmp_path / "shapes.png").exists()

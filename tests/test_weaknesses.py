@@ -1,4 +1,4 @@
-"""Tests of labs/weaknesses.py."""
+"""Tests of labs/weaknesses."""
 
 import sys
 
@@ -6,8 +6,11 @@ import pytest
 import torch
 from test_cats_dogs import make_pictures
 
-import labs.weaknesses as lab
-from labs.cifar_networks import CifarCNN, Standardized
+import labs.weaknesses.__main__ as lab
+from labs import weights
+from labs.cats_dogs.scores import save_network
+from labs.cifar10.networks import CifarCNN, Standardized
+from labs.resnet import small
 from training import save_weights
 
 CPU = torch.device("cpu")
@@ -51,7 +54,7 @@ def test_of_the_rare_classes_a_tenth_is_left():
 def test_every_class_is_counted_after_both_trainings(tmp_path, monkeypatch, capsys):
     data = (torch.randint(256, (200, 3, 32, 32)).byte(), torch.arange(10).repeat(20), list("abcdefghij"))
     monkeypatch.setattr(lab, "load_cifar", lambda *_: data)
-    monkeypatch.setattr(lab.cats_dogs, "ROOT", tmp_path)
+    monkeypatch.setattr(lab, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["weaknesses", "imbalance", "--quick"])
     lab.main()
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("class")]
@@ -61,8 +64,9 @@ def test_every_class_is_counted_after_both_trainings(tmp_path, monkeypatch, caps
 
 def save_two_networks(folder, monkeypatch):
     save_weights(folder / "cifar10.pth", Standardized(CifarCNN()))
-    monkeypatch.setattr(lab.cats_dogs, "WEIGHTS", folder / "cats_dogs.pth")
-    lab.cats_dogs.save_network(folder / "cats_dogs.pth", lab.cats_dogs.NETWORKS["small"](2), "small", 32)
+    own = weights.NETWORKS["cats_dogs"]._replace(path=folder / "cats_dogs.pth")
+    monkeypatch.setitem(weights.NETWORKS, "cats_dogs", own)
+    save_network(folder / "cats_dogs.pth", small(2), "small", 32)
 
 
 @pytest.mark.parametrize(("what", "lines"), [("attack", len(lab.STEPS)), ("pictures", len(lab.CHANGES))])
@@ -83,8 +87,8 @@ def test_stopping_says_how_to_go_on(tmp_path, monkeypatch, capsys):
 
     data = (torch.randint(256, (200, 3, 32, 32)).byte(), torch.arange(10).repeat(20), list("abcdefghij"))
     monkeypatch.setattr(lab, "load_cifar", lambda *_: data)
-    monkeypatch.setattr(lab.cats_dogs, "ROOT", tmp_path)
-    monkeypatch.setattr(lab.cifar10, "train", stop)
+    monkeypatch.setattr(lab, "ROOT", tmp_path)
+    monkeypatch.setattr(lab, "train", stop)
     monkeypatch.setattr(sys, "argv", ["weaknesses", "imbalance", "--quick"])
     with pytest.raises(SystemExit) as stopped:
         lab.main()
@@ -94,7 +98,7 @@ def test_stopping_says_how_to_go_on(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["attack"], "give a run's folder as --cifar"),
+        (["attack"], "the weights of cifar are too large for the repository"),
         (["attack", "--cifar", "RUN"], "no pictures in nowhere"),
         (["pictures"], "there should be pictures in nowhere"),
         (["imbalance"], "no pictures in nowhere"),

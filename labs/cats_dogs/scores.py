@@ -1,0 +1,129 @@
+"""What a trained network says of pictures: its file, its answers, and the comparison of the lab's networks."""
+
+import sys
+from pathlib import Path
+from statistics import mean
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from labs.cats_dogs.pictures import CLASSES, find_pictures, load_pictures, normalize, open_picture
+from labs.cats_dogs.recipes import DEFAULTS, STAGES
+from labs.commands import drawing, finished, name_of
+from labs.weights import load
+from lenet import count_parameters
+from report.tables import RESULTS, Rows, keep_curves, read_json, read_rows, write_json
+from training import Row, save_checkpoint
+
+FIGURE = Path(__file__).with_name("curves.png")
+
+
+def save_network(path: Path, network: nn.Module, name: str, size: int) -> None:
+    """Writes the weights in float16, with the network's `name` in NETWORKS and the `size` that it wants pictures in."""
+    weights = {key: value.to("cpu", torch.float16, copy=True) for key, value in network.state_dict().items()}
+    save_checkpoint(path, {"network": name, "size": size, "weights": weights})
+
+
+@torch.inference_mode()
+def probabilities(network: nn.Module, images: Tensor) -> Tensor:
+    """The probabilities of cat and dog, [N, 2], of pictures [N, 3, H, W] (bytes): the mean over each and its mirror."""
+    device = next(network.parameters()).device
+    answers = []
+    for part in tqdm(images.split(50), "looking", unit="batch", leave=False, disable=None):
+        x = normalize(part.to(device))
+        answers.append((network(x).softmax(dim=1) + network(x.flip(3)).softmax(dim=1)).cpu() / 2)
+    return torch.cat(answers)
+
+
+def count_right(network: nn.Module, data: Path) -> tuple[int, int]:
+    """How many of the pictures in `data` the network tells right, and how many there are."""
+    images, labels, _ = load_pictures(find_pictures(data), network.size)
+    return (probabilities(network, images).argmax(dim=1) == labels).sum().item(), len(labels)
+
+
+def predict(network: nn.Module, photos: list[Path]) -> None:
+    """Prints a line for each photo. One that cannot be read is an error, and the command's status, but not its end."""
+    failed = False
+    for photo in photos:
+        try:
+            answer = probabilities(network, open_picture(photo, network.size)[None])[0]
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed = True
+        else:
+            print(f"{photo}: {CLASSES[answer.argmax()]} {answer.max():.1%}", flush=True)
+    sys.exit(int(failed))
+
+
+def key_of(settings: Row) -> str:
+    """The network and recipe of a run, and what else of it is not as usual: other stages, seeds, a --quick one."""
+    usual = {**DEFAULTS, "stages": STAGES[settings["recipe"]]}
+    told = {name: usual[name] for name in ("stages", "val_percent", "seed", "quick")}
+    return name_of(f"{settings['network']}_{settings['recipe']}", settings, told)
+
+
+def compare(script: str, runs: list[Path], data: Path, device: torch.device) -> None:
+    """Tests each of the finished `runs` on `data`, keeps what it reached in RESULTS, and draws all that are kept.
+
+    A run takes the place of an earlier one of the same settings.
+    """
+    table, curves = (RESULTS / "labs" / name for name in ("cats_dogs.json", "cats_dogs_history.csv"))
+    results = read_json(table) if table.exists() else {}
+    for folder in runs:
+        checkpoint = finished(folder, script)
+        settings, history = checkpoint["settings"], checkpoint["history"]
+        name, network = key_of(settings), load("cats_dogs", folder, device)
+        right, count = count_right(network, data)
+        results[name] = {
+            **settings,
+            **checkpoint["environment"],
+            "parameters": count_parameters(network),
+            "epochs": len(history),
+            "seconds": sum(row["seconds"] for row in history),
+            "right": right,
+            "count": count,
+            "accuracy": right / count,
+        }
+        columns = ("epoch", "train_loss", "validation_loss", "validation_accuracy")
+        write_json(table, results)
+        keep_curves(curves, {"run": name}, [{column: row.get(column, "") for column in columns} for row in history])
+    if not results:
+        raise ValueError("no run is kept yet: name the folders of finished ones")
+    for name, result in results.items():
+        print(f"{name}: {result['accuracy']:.2%} ({result['right']}/{result['count']}), {result['epochs']} epochs")
+    plot_comparison(read_rows(curves))
+
+
+def smooth(values: list[float]) -> list[float]:
+    """The means of so many values each that some sixty are left."""
+    together = max(1, len(values) // 60)
+    return [mean(values[i : i + together]) for i in range(0, len(values), together)]
+
+
+def plot_comparison(rows: Rows) -> None:
+    """Draws the error on the pictures kept back, and the losses of training (dashed) and of those, over the epochs.
+
+    Of a long training a point is the mean of some epochs.
+    """
+    with drawing(FIGURE, 11, 4) as figure:
+        left, right = figure.subplots(1, 2)
+        for name in dict.fromkeys(row["run"] for row in rows if row["validation_accuracy"]):
+            own = [row for row in rows if row["run"] == name]
+            network, recipe, *others = name.split("_", 2)
+            label = ", ".join([network, "our way" if recipe == "ours" else "as in the seed", *others])
+            epochs, errors, kept_back, training = (
+                smooth([float(row[column]) for row in own])
+                for column in ("epoch", "validation_accuracy", "validation_loss", "train_loss")
+            )
+            (line,) = left.plot(epochs, [100 - 100 * accuracy for accuracy in errors], label=label)
+            right.plot(epochs, kept_back, color=line.get_color())
+            right.plot(epochs, training, color=line.get_color(), linestyle="dashed")
+        left.set(title="Error on the pictures kept back, %")
+        left.legend(frameon=False)
+        right.set(title="Loss on them, and (dashed) in training")
+        for axes in (left, right):
+            axes.set(xlabel="epoch", xscale="log")
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.grid(alpha=0.3)

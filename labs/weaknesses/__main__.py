@@ -1,0 +1,164 @@
+"""What goes wrong with networks that read pictures well (seed 001, its last part), measured.
+
+    python -m labs.weaknesses attack --cifar runs/cifar10    small steps against CIFAR-10's network, and cats and dogs'
+    python -m labs.weaknesses pictures                       cats and dogs greyed, or in other colours
+    python -m labs.weaknesses imbalance                      short trainings on CIFAR-10, one with rare classes
+
+Each prints its table, and keeps it as report/results/labs/weaknesses_NAME.csv.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import mean
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from labs.cats_dogs.pictures import find_pictures, load_pictures
+from labs.cifar10.pictures import Pictures, load_cifar
+from labs.cifar10.recipes import DEFAULTS, QUICK_PICTURES, keep_back, score, train
+from labs.commands import lab_parser
+from labs.weights import load
+from report.harness import run_in
+from report.lenet_experiments import attacked
+from report.tables import RESULTS, going_on
+from training import ROOT, Row, command, pick_device, told, write_rows
+
+STEPS = (0, 1, 2, 4, 8)  # largest change of a colour, of 255
+RARE = range(1, 10, 2)  # the classes of which a tenth is left
+Scores = Callable[[Tensor], Tensor]  # pictures [B, 3, H, W] in [0, 1] -> scores [B, classes]
+
+
+def pets(data: Path, quick: bool, device: torch.device) -> tuple[Scores, Tensor, Tensor]:
+    """The shipped network, and the pictures in `data` as bytes, with their labels."""
+    network = load("cats_dogs", device=device)
+    pictures, labels, _ = load_pictures(find_pictures(data)[:: 25 if quick else 1], network.size)
+    return lambda x: network(2 * x - 1), pictures, labels
+
+
+def share_right(scores: Scores, pictures: Tensor, labels: Tensor, device: torch.device, change: Callable) -> float:
+    """Of pictures (bytes) after `change(scores, pictures in [0, 1], labels)`, the share that is told right."""
+    right = 0
+    batches = list(zip(pictures.split(100), labels.split(100), strict=True))
+    for batch, answers in tqdm(batches, "looking", leave=False, disable=None):
+        answers = answers.to(device)
+        changed = change(scores, batch.to(device) / 255, answers)
+        with torch.inference_mode():
+            right += (scores(changed).argmax(dim=1) == answers).sum().item()
+    return right / len(labels)
+
+
+def attack(args: argparse.Namespace, device: torch.device) -> list[Row]:
+    """The fast gradient sign method: every colour of every pixel moved by the same small step, the worse way."""
+    network = load("cifar", args.cifar, device)
+    pictures, labels, _ = load_cifar(args.cifar_data, "test", QUICK_PICTURES if args.quick else None)
+    networks = {"cifar10": (network, pictures, labels)}
+    networks["cats_dogs"] = pets(args.data, args.quick, device)
+    rows = []
+    for step in STEPS:
+        row: Row = {"step": step}
+        for name, (scores, pictures, labels) in networks.items():
+            row[name] = share_right(scores, pictures, labels, device, partial(attacked, step=step / 255))
+        rows.append(row)
+    return rows
+
+
+def middle(pictures: Tensor) -> Tensor:
+    """1 in a disc in the middle that covers half of the picture, 0 around it: [H, W]."""
+    rows, columns = (torch.linspace(-1, 1, size, device=pictures.device) for size in pictures.shape[2:])
+    return (rows[:, None] ** 2 + columns**2 < 2 / torch.pi).float()
+
+
+def without_colours(pictures: Tensor) -> Tensor:
+    from torchvision.transforms.functional import rgb_to_grayscale  # takes as long to import as PyTorch itself
+
+    return rgb_to_grayscale(pictures, num_output_channels=3)
+
+
+def in_opposite_colours(pictures: Tensor) -> Tensor:
+    from torchvision.transforms.functional import adjust_hue  # late, see above
+
+    return adjust_hue(pictures, 0.5)
+
+
+CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "as they are": lambda x: x,
+    "grey around the middle": lambda x: x.lerp(torch.full_like(x, 0.5), 1 - middle(x)),
+    "grey in the middle": lambda x: x.lerp(torch.full_like(x, 0.5), middle(x)),
+    "without colours": without_colours,
+    "in the opposite colours": in_opposite_colours,
+}
+
+
+def of_picture(change: Callable[[Tensor], Tensor]) -> Callable[[Scores, Tensor, Tensor], Tensor]:
+    """`change` as `share_right` takes it, though it needs neither network nor labels."""
+    return lambda scores, x, labels: change(x)
+
+
+def change_pictures(args: argparse.Namespace, device: torch.device) -> list[Row]:
+    """Nobody has marked where the animals are; more often than not it is the middle, with their surroundings around."""
+    scores, pictures, labels = pets(args.data, args.quick, device)
+    rows = []
+    for name, change in CHANGES.items():
+        rows.append({"change": name, "accuracy": share_right(scores, pictures, labels, device, of_picture(change))})
+    return rows
+
+
+def thinned(training: Pictures) -> Pictures:
+    """`training` with every tenth picture only of the classes in RARE."""
+    pictures, labels = training
+    kept = torch.ones(len(labels), dtype=torch.bool)
+    for label in RARE:
+        own = torch.nonzero(labels == label)[:, 0]
+        kept[own] = False
+        kept[own[::10]] = True
+    return pictures[kept], labels[kept]
+
+
+def imbalance(args: argparse.Namespace, device: torch.device) -> list[Row]:
+    """How many of each class are told right, of 5,000 kept back, after five epochs on all others and on fewer."""
+    *training, classes = load_cifar(args.cifar_data, "train", QUICK_PICTURES if args.quick else None)
+    training, (pictures, labels) = keep_back(training)
+    rows: list[Row] = [{"class": name, "rare": label in RARE} for label, name in enumerate(classes)]
+    trainings = {"balanced": training, "thinned": thinned(training)}
+    for name, own in trainings.items():
+        settings: Row = {**DEFAULTS, "recipe": "ladder", "validate": True, "quick": args.quick}
+        out = ROOT / "runs" / "labs" / f"weaknesses-{name}{'-quick' * args.quick}"
+        with run_in(out, "labs/weaknesses.py", settings, settings, device) as run:
+            network = train(run, own, (pictures, labels), device)
+        found = score(network, pictures)["plain"].argmax(dim=1)
+        for label, row in enumerate(rows):
+            own = found[labels == label]
+            row[name] = (own == label).sum().item() / max(1, len(own))
+    for rare in (False, True):
+        group = [row for row in rows[:10] if row["rare"] == rare]
+        rows.append({"class": "mean", "rare": rare, **{name: mean(row[name] for row in group) for name in trainings}})
+    return rows
+
+
+@command
+def main() -> None:
+    tables = {"attack": attack, "pictures": change_pictures, "imbalance": imbalance}
+    parser = lab_parser("weaknesses", __doc__)
+    add = parser.add_argument
+    add("what", choices=list(tables))
+    add("--cifar", type=Path, metavar="RUN", help="the folder of a run of labs.cifar10")
+    add("--cifar-data", type=Path, default="data/cifar10", metavar="DIR", help="(default: %(default)s)")
+    add("--data", type=Path, default="data/cats_dogs/val", metavar="DIR", help="(default: %(default)s)")
+    add("--quick", action="store_true", help="few pictures, to see that it runs")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    args = parser.parse_args()
+    with told(), going_on():
+        rows = tables[args.what](args, pick_device(args.device))
+        if not args.quick:
+            write_rows(RESULTS / "labs" / f"weaknesses_{args.what}.csv", rows)
+    for row in rows:
+        shown = (f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
+        print(", ".join(shown))
+
+
+if __name__ == "__main__":
+    main()
