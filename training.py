@@ -232,7 +232,7 @@ def plot_curves(path: Path, history: list[Row], panels: dict[str, dict[str, list
 
 
 def loss_and_error(history: list[Row], curves: dict[str, str], shown: str) -> dict[str, dict[str, list[float]]]:
-    """`plot_curves`' panels for what tells classes: `curves` is {label: how its columns begin}, `shown` what is told."""
+    """`plot_curves`' panels where classes are told: `curves` is {label: how its columns begin}, `shown` what it is."""
     losses = {label: [row[f"{name}_loss"] for row in history] for label, name in curves.items()}
     errors = {label: [100 - 100 * row[f"{name}_accuracy"] for row in history] for label, name in curves.items()}
     return {"Loss": losses, f"Error, % of the {shown}": errors}
