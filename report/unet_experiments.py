@@ -13,8 +13,9 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import center_crop
 
-from carvana import CarDataset, Pair, car_of, find_pairs, open_photograph, read_mask, shape_for, split_by_car
+from carvana import CarDataset, Pair, car_of, find_pairs, shape_for, split_by_car
 from infer_unet import mask_of, network_size, predict_mask, predict_scores
+from pictures import open_photograph, read_mask
 from report.harness import CPU, run_of
 from report.tables import RESULTS, Rows, Trainings
 from train_unet import DEFAULTS, SIZE, begin_training, dice_coefficient, mean, score_pictures, train_steps
