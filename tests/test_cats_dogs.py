@@ -211,7 +211,7 @@ def test_the_seeds_recipe_is_adam_at_a_ten_thousandth_on_batches_of_32():
 
 
 def trained_on(monkeypatch, data, out, *words) -> set[bytes]:
-    """The pictures that a training by the seed's recipe, which does not distort them, takes its steps on."""
+    """The pictures that a training by the tutorial's recipe, which does not distort them, takes its steps on."""
 
     def note(net, batches, *arguments, **options):
         for images, labels in batches:
