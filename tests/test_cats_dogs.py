@@ -394,7 +394,7 @@ def test_missing_weights_are_refused(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "held", [b"hello", b"the weights", "model.pth", "labs/digit_strips/digit_strips.pth", "labs/resnet.py"]
+    "held", [b"hello", b"the weights", "model.pth", "labs/weights/lenet.pth", "labs/resnet.py"]
 )
 def test_a_file_of_anything_else_is_refused_as_weights(tmp_path, held):
     path = tmp_path / "a.pth"
