@@ -85,7 +85,9 @@ def load(name: str, path: Path | None = None, device: torch.device = CPU) -> nn.
     try:
         return build(name, torch.load(path, map_location="cpu", weights_only=True)).to(device).eval()
     except FileNotFoundError:
-        raise ValueError(f"there are no weights {path}: give the folder of a finished run, or its {file}") from None
+        run = f"give the folder of a finished run, or its {file}"
+        cure = "copy them from the repository, a hand-in's archive has none" if path == shipped else run
+        raise ValueError(f"there are no weights {path}: {cure}") from None
     except Exception:  # torch.load raises almost anything for another file
         raise ValueError(f"{path} does not hold the weights of {name}: give a run's {file}") from None
 

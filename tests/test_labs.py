@@ -50,6 +50,12 @@ def test_every_shipped_network_is_ready_to_use(name):
     assert all(value.dtype == torch.float32 for value in network.parameters())
 
 
+def test_what_a_hand_in_leaves_out_is_one_error_that_says_so(monkeypatch, tmp_path):
+    monkeypatch.setitem(NETWORKS, "cats_dogs", NETWORKS["cats_dogs"]._replace(path=tmp_path / "cats_dogs.pth"))
+    with pytest.raises(ValueError, match="there are no weights .*cats_dogs.pth: copy them from the repository, a hand"):
+        load("cats_dogs")
+
+
 def test_a_runs_folder_stands_for_the_weights_in_it(tmp_path):
     save_weights(tmp_path / "lenet.pth", load("lenet"), torch.float16)
     network = load("lenet", tmp_path)
