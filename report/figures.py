@@ -178,7 +178,8 @@ def draw_unet_rows(figure: Figure) -> None:
         axes.text(first * row + 6, y, f"from row {first * row}", va="center", color="white", fontsize=9)
         axes.text(6, y + 0.9, "from row 0", va="center", color="white", fontsize=9)
         axes.text(-6, y + 0.45, f"{heights[level]} and {kept} rows", va="center", ha="right", fontsize=9)
-    axes.set(xlim=(-1, 573), yticks=[], xlabel="row of the input", title="572 rows, not padded: what each CropAndConcat joins")
+    axes.set(xlim=(-1, 573), yticks=[], xlabel="row of the input")
+    axes.set_title("572 rows, not padded: what each CropAndConcat joins")
     axes.invert_yaxis()
     axes.spines[["top", "left", "right"]].set_visible(False)
     colors = {"skip, cut off around its centre": "tab:blue", "cut off": "lightgray", "path from below": "tab:orange"}
