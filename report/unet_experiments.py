@@ -26,6 +26,7 @@ CAR_MASK = RESULTS / "unet" / "car_mask.png"
 SMALL, BATCH_SIZE, STEPS = 64, 8, 250  # short side of the pictures, pictures a step, steps of the small trainings
 STEPS_IN_EQUAL_TIME = {8: 500, 16: 250, 32: 80}  # by base channels, on one core of an AMD EPYC with bfloat16
 PLACE_SIZE, PLACE_STEPS = 284, 200  # of `place`: no multiple of 16, like 572
+PLACE_SHAPES = {"padded": (288, 432), "not padded": (284, 426)}  # of its trainings, height and width
 CARS = (8, 16, 32, 64, 128, 258)  # to train on; the last are all
 VIEWS = 4  # of each report car
 
@@ -76,12 +77,11 @@ def place(args: argparse.Namespace, rows: Rows) -> Trainings:
 
     @cache
     def trained(how: str, seed: int) -> UNet:
-        shape = (288, 432) if how == "padded" else (284, 426)
         with run_of("unet_place", {"trained": how, "seed": seed}) as run:
             settings = {"seed": seed, "base_channels": 16, "lr": 0.0005}
             model, optimizer, scheduler = begin_training(settings, ROOT / "model.pth", PLACE_STEPS, CPU)
             run.restore(model=model, optimizer=optimizer, scheduler=scheduler)
-            dataset = CarDataset(training, *shape, seed=seed)
+            dataset = CarDataset(training, *PLACE_SHAPES[how], seed=seed)
             for epoch in run.epochs(PLACE_STEPS // 10):
                 dataset.epoch = epoch
                 drawn = torch.randint(len(training), (10, BATCH_SIZE), generator=epoch_generator(seed, epoch))
@@ -100,7 +100,7 @@ def place(args: argparse.Namespace, rows: Rows) -> Trainings:
             found.append({"dice": dice_of(mask, truth), **shifts})
         return {name: round(mean(found, name), 6) for name in found[0]}
 
-    for seed, how in product(range(args.seeds), ("padded", "not padded")):
+    for seed, how in product(range(args.seeds), PLACE_SHAPES):
         for place, car in product(("padded", "centred", "stretched"), views):
             settings = {"trained": how, "place": place, "seed": seed, "car": car}
             yield settings, partial(score, how, seed, place, car)
