@@ -1,6 +1,7 @@
 """The U-Net trains on photographs split by car, goes on where it was stopped, and is scored on cars it never saw."""
 
 import csv
+import functools
 import os
 import random
 import re
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import Ended, ended
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -108,28 +111,31 @@ def error_of(monkeypatch, *words) -> str:
     return stop.value.code
 
 
-def environment() -> dict[str, str]:
-    """For other processes: as many threads as here, since sums in another order have other bits."""
-    threads = str(torch.get_num_threads())
-    return {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+def as_it_is() -> None:
+    pass
+
+
+def checkpoint_each_step() -> None:
+    training.CHECKPOINT_SECONDS = 0
+
+
+def prepared_main(prepare: Callable[[], None], words: list[str]) -> None:
+    prepare()
+    sys.argv = ["train_unet.py", *words]
+    train_unet.main()
+
+
+def unet(*words: object, prepare: Callable[[], None] = as_it_is) -> Callable[[], None]:
+    """What `python train_unet.py WORDS` does, for a process of its own; `prepare` arranges what will happen to it."""
+    return functools.partial(prepared_main, prepare, list(map(str, words)))
 
 
 @pytest.fixture(scope="module")
 def finished_run(data, tmp_path_factory) -> tuple[Path, str]:
     """The folder of a run over two sizes that nothing interrupted, and what it printed."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    command = [
-        sys.executable,
-        ROOT / "train_unet.py",
-        "--data",
-        data,
-        *SMALL,
-        "--stages",
-        "32:5:2,48:3:4",
-        "--out",
-        out,
-    ]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
+    command = [sys.executable, ROOT / "train_unet.py", "--data", data, *SMALL, "--stages", STAGES, "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stderr) == (0, "")
     return out, done.stdout
 
@@ -999,51 +1005,47 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(data, tmp_path, monke
 
 # Stopping and going on, as real processes
 
-DRIVER = "import train_unet, training; training.CHECKPOINT_SECONDS = 0; train_unet.main()"
 
-
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(data, finished_run, tmp_path):
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(start, data, finished_run, tmp_path):
     whole, _ = finished_run
     out, rng = tmp_path / "killed", random.Random(0)
     words = ["--data", data, *SMALL, "--stages", STAGES, "--out", out, "--resume"]
-    command = [sys.executable, "-c", DRIVER, *map(str, words)]
+    again = unet(*words, prepare=checkpoint_each_step)
 
     def steps() -> int:
         return len((out / "losses.csv").read_text().splitlines()) if (out / "losses.csv").exists() else 0
 
-    kills = 0
     for _ in range(2):
-        start = steps()
-        with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL) as process:
-            while steps() == start and process.poll() is None:
-                time.sleep(0.002)
-            time.sleep(rng.uniform(0, 0.15))
-            kills += process.poll() is None
-            process.kill()
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert kills == 2
+        before, process = steps(), start(tmp_path, again)
+        while steps() == before and process.is_alive():
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.15))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert ended(start(tmp_path, again), tmp_path)[::2] == (0, "")
     for name in ("best.pth", "model.pth", "losses.csv", "scores.csv"):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
     without_seconds = [[{**row, "seconds": 0} for row in rows_of(run / "history.csv")] for run in (out, whole)]
     assert without_seconds[0] == without_seconds[1]
 
 
+def go_slowly() -> None:
+    """Makes each step last, so that the run is still there when it is to be stopped."""
+    checkpoint_each_step()
+    loss = train_unet.segmentation_loss
+    train_unet.segmentation_loss = lambda *args: time.sleep(0.1) or loss(*args)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_says_how_to_go_on_and_that_works(data, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_says_how_to_go_on_and_that_works(start, data, tmp_path, monkeypatch, capsys):
     words = ["--data", data, *SMALL, "--stages", "32:3:2", "--workers", "1"]
-    slow = "import time, train_unet, training; training.CHECKPOINT_SECONDS = 0; loss = train_unet.segmentation_loss; "
-    slow += "train_unet.segmentation_loss = lambda *args: time.sleep(0.3) or loss(*args); train_unet.main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", slow, *map(str, words)],
-        **{"cwd": tmp_path, "env": environment(), "text": True},
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
-    ) as process:
-        while not list(tmp_path.glob("runs/*/checkpoint.pth")):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=200)
-    assert process.returncode == 130
+    process = start(tmp_path, unet(*words, prepare=go_slowly))
+    while not list(tmp_path.glob("runs/*/checkpoint.pth")) and process.is_alive():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    status, _, errors = ended(process, tmp_path)
+    assert status == 130
     (out,) = tmp_path.glob("runs/*")
     again = re.search("^Stopped. To go on: the same command with (.+)$", errors, re.MULTILINE)[1]
     assert again == f"--out {out.relative_to(tmp_path)} --resume"
@@ -1064,19 +1066,16 @@ if __name__ == "__main__":
 """
 
 
-def torchrun(script: Path, *words) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", script, *words]
-    return subprocess.run(list(map(str, command)), env=environment(), capture_output=True, text=True, timeout=200)
-
-
 @pytest.fixture(scope="module")
 def run_of_two(data, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A run of two processes in float32: bfloat16, on CPUs that have it, rounds by more than 1e-4."""
+    """A run of two processes, as `torchrun` starts them, in float32: bfloat16 rounds by more than 1e-4."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "driver.py").write_text(FLOAT32)
-    return folder / "run", torchrun(
-        folder / "driver.py", "--data", data, *SMALL, "--stages", STAGES, "--out", folder / "run"
-    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", folder / "driver.py"]
+    words = ["--data", data, *SMALL, "--stages", STAGES, "--out", folder / "run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options = {"env": environment, "capture_output": True, "text": True, "timeout": 200}
+    return folder / "run", subprocess.run([*torchrun, *words], **options)
 
 
 def test_two_processes_train_as_one_does(run_of_two, data, tmp_path, monkeypatch):
@@ -1094,59 +1093,42 @@ def test_only_one_of_two_processes_speaks(run_of_two):
     assert len(lines) == 11 and lines[1] == f"Using device cpu, writing to {out}"
 
 
-def test_two_processes_both_end_when_the_run_is_finished(run_of_two, data):
+def test_two_processes_both_end_when_the_run_is_finished(start_two, run_of_two, data):
     out, _ = run_of_two
-    done = torchrun(ROOT / "train_unet.py", "--data", data, "--out", out, "--device", "cpu", "--resume")
-    assert done.returncode == 0
-    assert done.stdout == f"{out} is finished: all its 8 epochs are done. Nothing to do.\n"
+    again = unet("--data", data, "--out", out, "--device", "cpu", "--resume")
+    said = f"{out} is finished: all its 8 epochs are done. Nothing to do.\n"
+    assert start_two(again, again) == [Ended(0, said, ""), Ended(0, "", "")]
 
 
-def on_two_machines(tmp_path: Path, *words: list) -> list[tuple[int, str, str]]:
-    """What the same training does on two machines, given the words of each."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
-    command += ["--master-addr=127.0.0.1", f"--master-port={random.Random(os.getpid()).randint(20000, 50000)}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment()}
-    processes = [
-        subprocess.Popen([*command, f"--node-rank={rank}", ROOT / "train_unet.py", *map(str, given)], **pipes)
-        for rank, given in enumerate(words)
-    ]
-    ends = [process.communicate(timeout=200) for process in processes]
-    return [(process.returncode, *end) for process, end in zip(processes, ends, strict=True)]
-
-
-def test_each_machine_reads_its_own_folder(data, tmp_path):
+def test_each_machine_reads_its_own_folder(start_two, data, tmp_path):
     shutil.copytree(data, tmp_path / "here")
     shutil.copytree(data, tmp_path / "there")
     words = [*SMALL, "--stages", "32:1:8", "--out", tmp_path / "run"]
-    ends = on_two_machines(tmp_path, *(["--data", tmp_path / place, *words] for place in ("here", "there")))
-    assert [code for code, *_ in ends] == [0, 0]
-    assert "Report cars: " in ends[0][1] and ends[1][1] == ""
+    ends = start_two(*(unet("--data", tmp_path / place, *words) for place in ("here", "there")), machines=2)
+    assert [end.status for end in ends] == [0, 0]
+    assert "Report cars: " in ends[0].out and ends[1].out == ""
 
 
-def test_other_photographs_on_the_second_machine_are_told_once(data, own_data, tmp_path):
+def test_other_photographs_on_the_second_machine_are_told_once(start_two, data, own_data, tmp_path):
     words = [*SMALL, "--stages", "32:1:8", "--out", tmp_path / "run"]
-    ends = on_two_machines(tmp_path, ["--data", data, *words], ["--data", own_data, *words])
-    assert 0 not in [code for code, *_ in ends]
-    errors = re.findall("^error: .*", ends[0][2] + ends[1][2], re.MULTILINE)
+    ends = start_two(*(unet("--data", folder, *words) for folder in (data, own_data)), machines=2)
+    assert [end.status for end in ends] == [1, 1]
+    errors = re.findall("^error: .*", ends[0].error + ends[1].error, re.MULTILINE)
     assert errors == ["error: the photographs in --data and --extra are not the same on all machines"]
     assert not (tmp_path / "run").exists()
 
 
-SLOW_CHECK = """
-import time, carvana, train_unet
-carvana.pair_fault = lambda pair: time.sleep(0.5)
-if __name__ == "__main__":
-    train_unet.main()
-"""
+def check_slowly() -> None:
+    carvana.pair_fault = lambda pair: time.sleep(0.5)
 
 
-def test_an_error_is_told_once_however_long_the_first_process_needs_to_find_it(own_data, tmp_path):
+def test_an_error_is_told_once_however_long_the_first_process_needs_to_find_it(start_two, own_data, tmp_path):
     no_mask(own_data)
-    (tmp_path / "driver.py").write_text(SLOW_CHECK)
-    done = torchrun(tmp_path / "driver.py", "--data", own_data, "--device", "cpu", "--out", tmp_path / "run")
-    assert done.returncode == 1
-    assert len(re.findall("^error: 1 fault in the pictures", done.stderr, re.MULTILINE)) == 1
-    assert "ca0000000001_01.png: no mask in" in done.stderr
+    words = ["--data", own_data, "--device", "cpu", "--out", tmp_path / "run"]
+    ends = start_two(*[unet(*words, prepare=check_slowly)] * 2)
+    assert [end.status for end in ends] == [1, 1]
+    assert len(re.findall("^error: 1 fault in the pictures", ends[0].error + ends[1].error, re.MULTILINE)) == 1
+    assert "ca0000000001_01.png: no mask in" in ends[0].error
     assert not (tmp_path / "run").exists()
 
 
