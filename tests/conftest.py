@@ -44,7 +44,7 @@ def work_in(folder: Path, environment: dict[str, str], work: Callable[[], None])
     try:
         work()
     finally:
-        if torch.distributed.is_initialized():  # as the script does at its exit, which a forked process does not come to
+        if torch.distributed.is_initialized():  # as the script does at its exit; a forked process has none
             torch.distributed.destroy_process_group()
 
 
@@ -57,7 +57,8 @@ def start():
     """
     context = multiprocessing.get_context("forkserver" if LINUX else "spawn")
     if LINUX:
-        context.set_forkserver_preload(["train_lenet", "train_unet", "pytest", "matplotlib.backends.backend_agg"])
+        late = ["torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg"]  # imported late
+        context.set_forkserver_preload(["train_lenet", "train_unet", "pytest", *late])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS.parent), str(TESTS)]))
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -440,12 +441,19 @@ def test_the_means_in_the_repository_are_those_of_its_rows(tmp_path, monkeypatch
     assert experiments.table_of(f"{name}_means").read_bytes() == kept
 
 
+@cache
+def load_few(root: Path, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """600 digits of the training set, or 100 of the test set; MNIST is unpacked once for all tests."""
+    images, labels = train_lenet.load_mnist(root, train)
+    count = 600 if train else 100
+    return images[:count].clone(), labels[:count].clone()
+
+
 @pytest.fixture
 def few_digits(tmp_path, monkeypatch) -> None:
     """Experiments on 600 training digits, 100 of them for validation, and 100 test digits; their runs go elsewhere."""
-    load, few = lenet_experiments.load_mnist, {True: 600, False: 100}
     for module in (lenet_experiments, best):
-        monkeypatch.setattr(module, "load_mnist", lambda root, train: tuple(x[: few[train]] for x in load(root, train)))
+        monkeypatch.setattr(module, "load_mnist", load_few)
     monkeypatch.setattr(best, "EPOCHS", 2)
     monkeypatch.setattr(best, "TRIAL_EPOCHS", 1)
     monkeypatch.setattr(best, "WEIGHTS", tmp_path / "lenet.pth")

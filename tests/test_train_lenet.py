@@ -652,7 +652,7 @@ def go_slowly() -> None:
     """Makes each of the 20 steps of an epoch last, so that the run is still there when it is to be killed."""
     draw_nothing()
     distort = train_lenet.random_affine
-    train_lenet.random_affine = lambda *given: (time.sleep(0.04), distort(*given))[1]
+    train_lenet.random_affine = lambda *given: (time.sleep(0.02), distort(*given))[1]
 
 
 def wait_until(happened: Callable[[], bool], process: multiprocessing.Process) -> None:
@@ -672,7 +672,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_never_was(start_lenet, run
         wait_until(lambda: "Training" in (tmp_path / "out.txt").read_text(), process)
         if epochs:
             wait_until(lambda least=epochs: len(rows(tmp_path / "run")) >= least, process)
-        process.join(moments.uniform(0, 0.7))
+        process.join(moments.uniform(0, 0.35))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -736,13 +736,13 @@ def test_resuming_with_other_settings_lists_them_and_changes_nothing(run, halfwa
     assert contents(halfway / "run") == before
 
 
-def use_two_threads() -> None:
+def claim_two_threads() -> None:
     draw_nothing()
-    torch.set_num_threads(2)
+    torch.get_num_threads = lambda: 2
 
 
 def die_with_two_threads(number: int) -> None:
-    use_two_threads()
+    claim_two_threads()
     die_before_file(number)
 
 
@@ -751,12 +751,12 @@ def test_each_resumption_elsewhere_warns_not_only_the_first(run, start_lenet, ha
     die_in_the_second_epoch = functools.partial(die_with_two_threads, 3)
     start_lenet(halfway, "--out", "run", "--resume", prepare=die_in_the_second_epoch).join()
     assert len(rows(halfway / "run")) == 2
-    ended = run(halfway, "--out", "run", "--resume", prepare=use_two_threads)
+    ended = run(halfway, "--out", "run", "--resume", prepare=claim_two_threads)
     assert re.search(r"^warning: .*threads 2 \(the run began on 1\)$", ended.error, re.MULTILINE)
 
 
 def test_resuming_with_another_thread_count_warns_and_goes_on(run, halfway):
-    ended = run(halfway, "--out", "run", "--resume", prepare=use_two_threads)
+    ended = run(halfway, "--out", "run", "--resume", prepare=claim_two_threads)
     assert ended.status == 0
     assert re.search(r"^warning: .*threads 2 \(the run began on 1\)$", ended.error, re.MULTILINE)
 
