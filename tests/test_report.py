@@ -443,21 +443,21 @@ def test_the_means_in_the_repository_are_those_of_its_rows(tmp_path, monkeypatch
 
 @cache
 def load_few(root: Path, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """600 digits of the training set, or 100 of the test set; MNIST is unpacked once for all tests."""
+    """300 digits of the training set, or 50 of the test set; MNIST is unpacked once for all tests."""
     images, labels = train_lenet.load_mnist(root, train)
-    count = 600 if train else 100
+    count = 300 if train else 50
     return images[:count].clone(), labels[:count].clone()
 
 
 @pytest.fixture
 def few_digits(tmp_path, monkeypatch) -> None:
-    """Experiments on 600 training digits, 100 of them for validation, and 100 test digits; their runs go elsewhere."""
+    """Experiments on 300 training digits, 50 of them for validation, and 50 test digits; their runs go elsewhere."""
     for module in (lenet_experiments, best):
         monkeypatch.setattr(module, "load_mnist", load_few)
     monkeypatch.setattr(best, "EPOCHS", 2)
     monkeypatch.setattr(best, "TRIAL_EPOCHS", 1)
     monkeypatch.setattr(best, "WEIGHTS", tmp_path / "lenet.pth")
-    monkeypatch.setattr(lenet_experiments, "TRAINING_DIGITS", 500)
+    monkeypatch.setattr(lenet_experiments, "TRAINING_DIGITS", 250)
     monkeypatch.setattr(harness, "RUNS", tmp_path / "runs")
     for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.fold):
         cached.cache_clear()
