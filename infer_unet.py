@@ -24,8 +24,8 @@ In this order:
 7. sigmoid, then threshold: 1 is car, 0 is not.
 
 Steps 2 and 3 go without torchvision, which hands them to Pillow and NumPy anyway: to import it takes longer than all
-seven. Without step 4 the network would give 560 of 572 rows, and its maps would not fit each other (see
-`UNet.forward`).
+seven. Without step 4 (`--no-pad`) the network gives 560 of 572 rows, and its maps lie some pixels apart (see
+`UNet.forward`): right for weights that were trained so, and for no others.
 """
 
 import argparse
@@ -42,11 +42,12 @@ from PIL import Image, ImageFilter
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from carvana import is_picture, open_photograph
+from pictures import is_picture, open_photograph
 from training import between, command, in_words, lacks_memory, pick_device, shipped, told, write_whole
 from unet import UNet, load_unet
 
 MAX_ASPECT = 4  # of the network's input; Carvana's is 1.5
+NO_CAR = -20.0  # the score of a pixel that surely is none
 TINT = (255, 0, 70)
 LOSSLESS = {"PNG", "BMP", "TIFF"}
 ICONS = {"ICO", "ICNS"}  # formats that have sizes of their own
@@ -62,14 +63,21 @@ def network_size(width: int, height: int, size: int) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def predict_scores(model: UNet, image: Image.Image, size: int = 572) -> torch.Tensor:
-    """The scores [1, 1, h, w] of `image` (RGB), its short side `size` pixels, by steps 2 to 5 above."""
+def predict_scores(model: UNet, image: Image.Image, size: int = 572, pad: bool = True) -> torch.Tensor:
+    """The scores [1, 1, h, w] of `image` (RGB), its short side `size` pixels, by steps 2 to 5 above.
+
+    Without `pad` what the network gives lies over the middle of the picture, and the rim around it is not car.
+    """
     device = next(model.parameters()).device
     height, width = network_size(*image.size, size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     x = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None] / 255  # [1, 3, h, w]
-    x = F.pad(x, (0, -width % 16, 0, -height % 16), mode="replicate")
-    return model(x.to(memory_format=torch.channels_last))[:, :, :height, :width]
+    if pad:
+        x = F.pad(x, (0, -width % 16, 0, -height % 16), mode="replicate")
+    scores = model(x.to(memory_format=torch.channels_last))[:, :, :height, :width]
+    rows, columns = height - scores.shape[2], width - scores.shape[3]  # 0 and 0 with `pad`
+    top, left = round(rows / 2), round(columns / 2)  # as center_crop puts it
+    return F.pad(scores, (left, columns - left, top, rows - top), value=NO_CAR)
 
 
 def mask_of(scores: torch.Tensor, width: int, height: int, threshold: float) -> np.ndarray:
@@ -81,9 +89,11 @@ def mask_of(scores: torch.Tensor, width: int, height: int, threshold: float) -> 
     return (torch.sigmoid(scores[0, 0]) >= threshold).to(torch.uint8).cpu().numpy()
 
 
-def predict_mask(model: UNet, image: Image.Image, size: int = 572, threshold: float = 0.5) -> np.ndarray:
+def predict_mask(
+    model: UNet, image: Image.Image, size: int = 572, threshold: float = 0.5, pad: bool = True
+) -> np.ndarray:
     """The car's mask, [H, W] uint8 of 0 and 1 at the size of `image` (RGB)."""
-    return mask_of(predict_scores(model, image, size), image.width, image.height, threshold)
+    return mask_of(predict_scores(model, image, size, pad), image.width, image.height, threshold)
 
 
 def overlay(image: Image.Image, mask: np.ndarray) -> Image.Image:
@@ -155,7 +165,7 @@ def check_outputs(photo: Path, outputs: list[Path | None]) -> None:
         raise ValueError(f"{mask_path} would blur the mask's 0 and 255: use a lossless format, such as .png")
 
 
-def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, threshold: float) -> float:
+def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, threshold: float, pad: bool) -> float:
     """Writes the overlay, and where asked the mask and the figure, of `photo`; returns the car's share of the pixels.
 
     `outputs` are the three paths in this order, None for what is not wanted. If one cannot be made, none is written; if
@@ -164,7 +174,7 @@ def segment(model: UNet, photo: Path, outputs: list[Path | None], size: int, thr
     check_outputs(photo, outputs)
     image = open_photograph(photo)
     try:
-        mask = predict_mask(model, image, size, threshold)
+        mask = predict_mask(model, image, size, threshold, pad)
     except (RuntimeError, MemoryError) as error:
         if lack := lacks_memory(error, f"choose a smaller --size than {size} for {photo}"):
             raise ValueError(lack) from None
@@ -226,6 +236,8 @@ def main() -> None:
     )
     threshold = between(1e-6, 1 - 1e-6)
     parser.add_argument("--threshold", type=threshold, default=0.5, help="least probability that is car (default: 0.5)")
+    pad_help = "for weights trained on pictures that were not padded, as the coursework's own model.pth presumably was"
+    parser.add_argument("--no-pad", dest="pad", action="store_false", help=pad_help)
     parser.add_argument("--mask", type=Path, help="also write the mask, 255 on the car and 0 elsewhere")
     parser.add_argument("--figure", type=Path, help="also write the photograph beside its mask")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -243,7 +255,7 @@ def main() -> None:
     try:
         for photo, outputs in progress:
             try:
-                share = segment(model, photo, outputs, args.size, args.threshold)
+                share = segment(model, photo, outputs, args.size, args.threshold, args.pad)
             except (ValueError, OSError) as error:
                 failures.append(f"error: {in_words(error)}")
                 continue

@@ -49,12 +49,11 @@ from carvana import (
     fingerprint,
     how_shared,
     how_split,
-    open_photograph,
-    read_mask,
     shape_for,
     split_by_car,
 )
 from infer_unet import predict_mask
+from pictures import open_photograph, read_mask
 from training import (
     Run,
     add_run_arguments,
@@ -80,6 +79,7 @@ DEFAULTS = {
     "stages": f"{SIZE}:{EPOCHS}:{BATCH_SIZE}",
     "base_channels": 64,
     "lr": 0.001,
+    "pad": True,
     "val_cars": 14,
     "seed": 0,
     "photographs": None,
@@ -110,8 +110,13 @@ def jaccard(prediction: Tensor, target: Tensor) -> Tensor:
 def segmentation_loss(scores: Tensor, masks: Tensor) -> Tensor:
     """Binary cross-entropy, which gives every pixel its gradient, plus 1 - Dice of each picture, which is the goal.
 
-    `scores` [B, 1, H, W] before the sigmoid, `masks` [B, 1, H, W] of 0 and 1.
+    `scores` [B, 1, H, W] before the sigmoid, `masks` [B, 1, H, W] of 0 and 1, or larger: of a picture that was not
+    padded the network gives the middle.
     """
+    if masks.shape != scores.shape:
+        from torchvision.transforms.functional import center_crop  # takes as long to import as PyTorch itself
+
+        masks = center_crop(masks, list(scores.shape[2:]))
     dice = dice_coefficient(torch.sigmoid(scores), masks).mean()
     return F.binary_cross_entropy_with_logits(scores, masks) + 1 - dice
 
@@ -124,12 +129,14 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
-def score_pictures(model: UNet, pairs: list[Pair], size: int, description: str) -> list[dict[str, Any]]:
+def score_pictures(
+    model: UNet, pairs: list[Pair], size: int, description: str, pad: bool = True
+) -> list[dict[str, Any]]:
     """Dice and Jaccard of the predicted mask of each photograph, at the photograph's full size."""
     model.eval()
     rows = []
     for pair in tqdm(pairs, description, unit="picture", leave=False, disable=None):
-        prediction = torch.from_numpy(predict_mask(model, open_photograph(pair.photo), size)).float()
+        prediction = torch.from_numpy(predict_mask(model, open_photograph(pair.photo), size, pad=pad)).float()
         target = torch.from_numpy(read_mask(pair.mask, pair.half)).float()
         scores = {"dice": dice_coefficient(prediction, target).item(), "jaccard": jaccard(prediction, target).item()}
         rows.append({"photograph": pair.photo.name, "car": car_of(pair), **scores})
@@ -216,7 +223,9 @@ def in_figures(name: str) -> dict[str, Any]:
     return {"label": "".join(letters), "family": family, "parse_math": False}
 
 
-def plot_worst(path: Path, model: UNet, pairs: list[Pair], scores: list[dict[str, Any]], size: int) -> None:
+def plot_worst(
+    path: Path, model: UNet, pairs: list[Pair], scores: list[dict[str, Any]], size: int, pad: bool = True
+) -> None:
     """Draws the eight photographs of lowest Dice; red is what was wrongly taken for car, blue what was missed."""
     from matplotlib.figure import Figure  # takes a second, which every command would pay
 
@@ -227,7 +236,7 @@ def plot_worst(path: Path, model: UNet, pairs: list[Pair], scores: list[dict[str
         axes.axis("off")
     for axes, (row, pair) in zip(figure.axes, worst, strict=False):
         image, target = open_photograph(pair.photo), read_mask(pair.mask, pair.half)
-        prediction = predict_mask(model, image, size) > 0
+        prediction = predict_mask(model, image, size, pad=pad) > 0
         picture = np.asarray(image.convert("L").convert("RGB")) * 0.7  # grey, for cars may be red or blue
         picture[prediction & ~target] = (255, 0, 0)
         picture[target & ~prediction] = (0, 90, 255)
@@ -270,7 +279,7 @@ def train(run: Run, splits: Splits, device: torch.device, workers: int) -> None:
     dataset = None
     for epoch in run.epochs(len(epochs)):
         size, batch_size = epochs[epoch - 1]
-        height, width = shape_for(training, size)
+        height, width = shape_for(training, size, settings["pad"])
         if dataset is None or (dataset.height, dataset.width) != (height, width):
             dataset = CarDataset(training, height, width, seed, quiet=rank > 0)
         dataset.epoch = epoch
@@ -291,7 +300,7 @@ def train(run: Run, splits: Splits, device: torch.device, workers: int) -> None:
             run.record({})  # the others only count their epochs
             continue
 
-        scores = score_pictures(model, sample, size, "selection cars")
+        scores = score_pictures(model, sample, size, "selection cars", settings["pad"])
         dice = round(mean(scores, "dice"), 6)
         # Only weights that were trained at the last size are candidates: it is the size that they will be used at.
         if size == last_size and all(dice > row["dice"] for row in run.history if row["size"] == last_size):
@@ -315,10 +324,10 @@ def report_on(run: Run, report: list[Pair], device: torch.device, size: int) -> 
     model = UNet(3, 1, run.settings["base_channels"])
     model.load_state_dict(torch.load(run.out / "best.pth", map_location="cpu", weights_only=True))
     save_weights(run.out / "model.pth", model, torch.float16)
-    model = load_unet(run.out / "model.pth", device)
-    scores = score_pictures(model, report, size, "report cars")
+    model, pad = load_unet(run.out / "model.pth", device), run.settings["pad"]
+    scores = score_pictures(model, report, size, "report cars", pad)
     write_rows(run.out / "scores.csv", scores)
-    plot_worst(run.out / "worst.png", model, report, scores, size)
+    plot_worst(run.out / "worst.png", model, report, scores, size, pad)
     print(
         f"Report cars: Dice {mean(scores, 'dice'):.4f}, Jaccard {mean(scores, 'jaccard'):.4f}, lowest Dice "
         f"{min(row['dice'] for row in scores):.4f} (photographs: {len(report)}, cars: {run.settings['val_cars']})"
@@ -340,6 +349,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--stages", metavar="SIZE:EPOCHS[:BATCH],...", help="several sizes in turn, the small ones first")
     add("--base-channels", type=between(1, 1024), help="width of the first level (default: 64, the coursework's)")
     add("--lr", type=between(1e-12, 1e6), help=f"highest learning rate (default: {DEFAULTS['lr']})")
+    pad_help = "train on pictures whose sides are no multiples of 16, for infer_unet.py --no-pad"
+    add("--no-pad", dest="pad", action="store_false", default=None, help=pad_help)
     add("--val-cars", type=between(1, 10**6), help="cars to select on, and as many to report on (default: 14)")
     add("--seed", type=between(0, 2**32 - 1), help="first weights, split, order, variation (default: 0)")
     workers_help = "processes that load photographs (default: none, on CUDA a core each, at most 8)"

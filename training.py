@@ -339,6 +339,7 @@ class Run:
             raise ValueError(f"--resume with other settings than the run's: {differ}")
         for name in KEPT:  # the environment too, that of the beginning: whoever resumes elsewhere is told each time
             setattr(self, name, self.checkpoint[name])
+        self.settings = {**defaults, **self.settings}  # an older version's run lacks what was added since
         if self.checkpoint["finished"]:
             raise Finished(f"{self.out} is finished: all its {len(self.history)} epochs are done. Nothing to do.")
 

@@ -30,9 +30,10 @@ from torch.utils.data import DataLoader, Subset
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from carvana import CarDataset, Pair, find_pairs, open_photograph, shape_for
+from carvana import CarDataset, Pair, find_pairs, shape_for
 from infer_unet import overlay, predict_mask, segment
 from lenet import LeNet5
+from pictures import open_photograph
 from report.draw_car import draw_folder
 from report.harness import CPU
 from report.tables import RESULTS, machine, write_json

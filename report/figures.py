@@ -22,9 +22,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor, nn
 
-from carvana import open_photograph
 from infer_unet import overlay, predict_mask
 from labs.weights import load
+from pictures import open_photograph
 from report import tables
 from report.tables import RESULTS, Rows, matching
 from report.unet_experiments import mask_at

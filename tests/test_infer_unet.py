@@ -19,8 +19,8 @@ from conftest import ended
 from PIL import Image, ImageDraw
 
 import infer_unet
-from carvana import open_photograph
 from infer_unet import MAX_ASPECT, network_size, overlay, plot_img_and_mask, predict_mask
+from pictures import open_photograph
 from training import pick_device
 from unet import UNet, load_unet
 
@@ -125,6 +125,36 @@ def test_the_padding_repeats_the_pictures_edge():
 def test_a_car_that_fills_the_picture_reaches_all_four_edges(size):
     mask = predict_mask(brightness_network(), Image.new("RGB", (300, 200), "white"), size)
     assert mask.all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(572, 572), (859, 577), (35, 50), (64, 48)])
+def test_without_padding_the_networks_output_lies_over_the_middle_and_the_rim_is_not_car(width, height):
+    mask = predict_mask(brightness_network(), Image.new("RGB", (width, height), "white"), min(width, height), pad=False)
+    rows, columns = height // 16 * 16, width // 16 * 16
+    top, left = round((height - rows) / 2), round((width - columns) / 2)
+    expected = np.zeros((height, width), dtype=np.uint8)
+    expected[top : top + rows, left : left + columns] = 1
+    assert np.array_equal(mask, expected)
+
+
+def test_without_padding_a_bright_box_comes_back_to_the_pixel():
+    image, expected = bright_box(857, 572)
+    assert np.array_equal(predict_mask(brightness_network(), image, pad=False), expected)
+
+
+@pytest.mark.parametrize(("words", "shape"), [([], (48, 64)), (["--no-pad"], (35, 50))])
+def test_no_pad_gives_the_network_the_picture_as_it_is(folder, monkeypatch, words, shape):
+    inputs, load = [], infer_unet.load_unet
+
+    def watched(*arguments) -> UNet:
+        model = load(*arguments)
+        model.register_forward_pre_hook(lambda _, given: inputs.extend(given))
+        return model
+
+    monkeypatch.setattr(infer_unet, "load_unet", watched)
+    Image.new("RGB", (50, 35)).save(folder / "car.png")
+    assert main(monkeypatch, folder, "car.png", "out.png", "--size", 35, *words) == 0
+    assert inputs[0].shape[2:] == shape
 
 
 def test_the_mask_is_an_array_of_zeros_and_ones_of_the_pictures_size():
@@ -446,7 +476,7 @@ def test_the_outputs_format_is_that_of_its_name(folder, monkeypatch, suffix):
 def test_size_and_threshold_reach_the_network(folder, monkeypatch):
     calls = []
 
-    def record(model, image, size, threshold):
+    def record(model, image, size, threshold, pad):
         calls.append((size, threshold))
         return np.zeros((image.height, image.width), dtype=np.uint8)
 

@@ -19,20 +19,16 @@ import pytest
 import torch
 from conftest import Ended, ended
 from PIL import Image
-from torch.utils.data import DataLoader
 
 import carvana
 import train_unet
 import training
 from carvana import (
     CarDataset,
-    augment,
     car_of,
     find_pairs,
-    load_sample,
     open_photograph,
     read_mask,
-    shape_for,
     split_by_car,
 )
 from train_unet import (
@@ -172,167 +168,8 @@ def test_the_dice_in_the_loss_is_each_pictures_own():
     assert segmentation_loss(scores, masks).item() == pytest.approx(cross_entropy + 0.5, abs=1e-3)
 
 
-# Photographs and masks
-
-
-def test_photographs_and_masks_are_found_in_kaggles_layout(data):
-    pairs = find_pairs(data)
-    assert len(pairs) == 12
-    assert [path.name for path in pairs[0]] == ["ca0000000000_01.png", "ca0000000000_01_mask.gif"]
-
-
-@pytest.mark.parametrize("mask_name", ["a.png", "a_mask.png"])
-def test_photographs_and_masks_are_found_in_imgs_and_masks(tmp_path, mask_name):
-    photo, mask = draw(np.random.default_rng(0))
-    for folder in ("imgs", "masks"):
-        (tmp_path / folder).mkdir()
-    photo.save(tmp_path / "imgs" / "a.jpg")
-    mask.save(tmp_path / "masks" / mask_name)
-    assert find_pairs(tmp_path) == [(tmp_path / "imgs" / "a.jpg", tmp_path / "masks" / mask_name)]
-
-
-def test_the_folder_that_kaggles_train_hq_zip_makes_is_found_as_it_is(own_data):
-    (own_data / "train").rename(own_data / "train_hq")
-    assert len(find_pairs(own_data)) == 3
-
-
-def test_what_a_system_leaves_in_a_folder_is_no_photograph(own_data):
-    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
-        (own_data / "train" / name).write_bytes(b"x")
-        (own_data / "train_masks" / name).write_bytes(b"x")
-    assert len(find_pairs(own_data)) == 3
-
-
-def test_a_missing_folder_is_told_with_where_carvana_is_to_be_had(tmp_path):
-    with pytest.raises(ValueError, match="no photographs in .*carvana: .*https://www.kaggle.com/c/carvana"):
-        find_pairs(tmp_path / "carvana")
-
-
-def test_photographs_without_a_folder_of_masks_are_refused(tmp_path):
-    (tmp_path / "imgs").mkdir()
-    with pytest.raises(ValueError, match="imgs has no masks: there should be a folder .*masks"):
-        find_pairs(tmp_path)
-
-
-def test_empty_folders_are_refused(tmp_path):
-    for folder in ("imgs", "masks"):
-        (tmp_path / folder).mkdir()
-    with pytest.raises(ValueError, match="no photographs in .*imgs"):
-        find_pairs(tmp_path)
-
-
 def no_mask(data: Path) -> None:
     (data / "train_masks" / "ca0000000001_01_mask.gif").unlink()
-
-
-def no_photograph(data: Path) -> None:
-    (data / "train" / "ca0000000001_01.png").unlink()
-
-
-def other_size(data: Path) -> None:
-    Image.new("L", (90, 64)).save(data / "train_masks" / "ca0000000001_01_mask.gif")
-
-
-def truncated_photograph(data: Path) -> None:
-    photo = data / "train" / "ca0000000001_01.png"
-    photo.write_bytes(photo.read_bytes()[:5000])
-
-
-def truncated_mask(data: Path) -> None:
-    mask = data / "train_masks" / "ca0000000001_01_mask.gif"
-    mask.write_bytes(mask.read_bytes()[:-100])
-
-
-def text_as_mask(data: Path) -> None:
-    (data / "train_masks" / "ca0000000001_01_mask.gif").write_text("no picture")
-
-
-def two_masks(data: Path) -> None:
-    Image.new("L", (96, 64)).save(data / "train_masks" / "ca0000000001_01_mask.png")
-
-
-@pytest.mark.parametrize(
-    ("damage", "fault"),
-    [
-        (no_mask, "ca0000000001_01.png: no mask in .*train_masks"),
-        (no_photograph, "ca0000000001_01_mask.gif: no photograph in .*train"),
-        (other_size, "ca0000000001_01.png: 96x64 pixels, but its mask has 90x64"),
-        (truncated_photograph, "ca0000000001_01.png: cannot read .*ca0000000001_01.png"),
-        (truncated_mask, "ca0000000001_01.png: cannot read its mask .*ca0000000001_01_mask.gif"),
-        (text_as_mask, "ca0000000001_01.png: its mask .*ca0000000001_01_mask.gif is not a picture"),
-        (two_masks, "ca0000000001_01_mask.png: a second picture beside .*ca0000000001_01_mask.gif"),
-    ],
-)
-def test_a_pair_that_cannot_be_used_is_named_with_its_fault(own_data, damage, fault):
-    damage(own_data)
-    with pytest.raises(ValueError, match=f"^1 fault in the pictures in .*\n  {fault}[^\n]*$"):
-        find_pairs(own_data)
-
-
-def test_all_faults_are_told_at_once(own_data):
-    (own_data / "train_masks" / "ca0000000000_01_mask.gif").unlink()
-    other_size(own_data)
-    (own_data / "train" / "ca0000000002_01.png").write_text("no picture")
-    with pytest.raises(ValueError) as faults:
-        find_pairs(own_data)
-    assert re.findall(r"\n  (\w+)\.png:", str(faults.value)) == [
-        "ca0000000000_01",
-        "ca0000000001_01",
-        "ca0000000002_01",
-    ]
-
-
-def masks_of_every_kind() -> dict[str, Image.Image]:
-    """The left third of 6x4 pixels is car, in every way to say so."""
-    car = np.zeros((4, 6), dtype=bool)
-    car[:, :2] = True
-    palette = Image.fromarray(car.astype(np.uint8) + 3)
-    palette = palette.convert("P")
-    palette.putdata((car + 3).astype(np.uint8).ravel().tolist())
-    palette.putpalette([0] * 9 + [0, 0, 0] + [128, 0, 0])
-    return {
-        "of 0 and 255.png": Image.fromarray(car.astype(np.uint8) * 255),
-        "of 0 and 1.png": Image.fromarray(car.astype(np.uint8)),
-        "of 100 and 101.png": Image.fromarray(car.astype(np.uint8) + 100),
-        "of bits.png": Image.fromarray(car),
-        "of bits.gif": Image.fromarray(car),
-        "of 16 bits.png": Image.fromarray(car.astype(np.uint16) * 65535),
-        "of palette entries.png": palette,
-        "of palette entries.gif": palette,
-        "of colours.png": Image.fromarray(np.dstack([car * 200, car * 30, car * 90]).astype(np.uint8)),
-        "of colours and alpha.png": Image.fromarray(np.dstack([car * 255] * 3 + [car * 0 + 255]).astype(np.uint8)),
-        "of soft edges.jpg": Image.fromarray(car.astype(np.uint8) * 255),
-        "of bits.tif": Image.fromarray(car),
-        "of bits.bmp": Image.fromarray(car),
-    }
-
-
-@pytest.mark.parametrize("name", masks_of_every_kind())
-def test_a_mask_may_be(name, tmp_path):
-    masks_of_every_kind()[name].save(tmp_path / name)
-    expected = np.zeros((4, 6), dtype=bool)
-    expected[:, :2] = True
-    assert np.array_equal(read_mask(tmp_path / name), expected)
-
-
-@pytest.mark.parametrize(("value", "car"), [(0, False), (255, True)])
-def test_a_mask_of_one_value_is_all_car_unless_it_is_black(tmp_path, value, car):
-    Image.new("L", (6, 4), value).save(tmp_path / "mask.png")
-    assert (read_mask(tmp_path / "mask.png") == car).all()
-
-
-def test_a_photograph_that_lies_on_its_side_is_turned_before_its_mask_is_compared(own_data):
-    photo = own_data / "train" / "ca0000000001_01.png"
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(photo, exif=exif)
-    assert len(find_pairs(own_data)) == 3
-
-
-def test_a_grey_photograph_is_made_coloured(own_data):
-    photo = own_data / "train" / "ca0000000001_01.png"
-    Image.open(photo).convert("L").save(photo)
-    assert load_sample(find_pairs(own_data)[1], 32, 48).shape == (4, 32, 48)
 
 
 # The split
@@ -360,117 +197,6 @@ def test_a_run_says_first_how_the_photographs_are_split(data, tmp_path, monkeypa
     monkeypatch.setattr(train_unet, "train", lambda *_: None)
     run_main(monkeypatch, "--data", own, "--out", tmp_path / "run", *SMALL)
     assert re.fullmatch(rf"Training on \d+ .*: {re.escape(said)}; car on .*", capsys.readouterr().out.splitlines()[0])
-
-
-def test_a_cameras_photographs_are_split_one_by_one(data, tmp_path):
-    pairs = find_pairs(renamed(data, tmp_path / "own", 12))
-    assert [len(part) for part in split_by_car(pairs, 3, seed=0)] == [6, 3, 3]
-
-
-@pytest.mark.parametrize(
-    ("name", "car"),
-    [
-        ("0cdf5b5d0ce1_01.jpg", "0cdf5b5d0ce1"),
-        ("0cdf5b5d0ce1_1.jpg", "0cdf5b5d0ce1_1"),
-        ("my_car_12.jpg", "my_car_12"),
-        ("IMG_0001.jpg", "IMG_0001"),
-        ("20240101_120000.jpg", "20240101_120000"),
-        ("garage.jpg", "garage"),
-    ],
-)
-def test_a_photographs_name_says_which_car_it_shows(name, car):
-    assert car_of((Path(name), Path("mask.gif"))) == car
-
-
-def test_no_car_is_in_two_parts_of_the_split(data):
-    cars = [{car_of(pair) for pair in part} for part in split_by_car(find_pairs(data), 2, seed=0)]
-    assert [len(part) for part in cars] == [2, 2, 2]
-    assert len(set.union(*cars)) == 6
-
-
-def test_the_split_leaves_no_photograph_out(data):
-    pairs = find_pairs(data)
-    assert sorted(sum(split_by_car(pairs, 1, seed=0), [])) == pairs
-
-
-def test_the_split_depends_on_the_seed_and_not_on_the_order_of_the_photographs(data):
-    pairs = find_pairs(data)
-    splits = [split_by_car(order, 2, seed=4) for order in (pairs, pairs[::-1])]
-    assert [list(map(sorted, parts)) for parts in splits] == [list(splits[0])] * 2
-
-
-def test_another_seed_keeps_other_cars_out(data):
-    pairs = find_pairs(data)
-    assert len({str(split_by_car(pairs, 2, seed)) for seed in range(5)}) > 1
-
-
-def test_too_few_cars_are_refused(data):
-    with pytest.raises(ValueError, match="keeping 2 x 3 cars out leaves none of the 6 .*: choose a smaller --val-cars"):
-        split_by_car(find_pairs(data), 3, seed=0)
-
-
-# Samples
-
-
-@pytest.mark.parametrize("cache_bytes", [carvana.CACHE_BYTES, 0], ids=["held in memory", "read anew"])
-def test_a_sample_depends_on_seed_epoch_and_index_and_not_on_the_workers(data, monkeypatch, cache_bytes):
-    monkeypatch.setattr(carvana, "CACHE_BYTES", cache_bytes)
-    dataset = CarDataset(find_pairs(data), 32, 48, seed=5)
-    dataset.epoch = 3
-    order = [7, 0, 3, 11, 4]
-    alone = [dataset[index] for index in sorted(order)]
-    torch.manual_seed(99)
-    loaded = list(DataLoader(dataset, batch_sampler=[[index] for index in order], num_workers=2))
-    for index, (images, masks) in zip(order, loaded, strict=True):
-        image, mask = alone[sorted(order).index(index)]
-        assert torch.equal(images[0], image) and torch.equal(masks[0], mask)
-
-
-@pytest.mark.parametrize(("seed", "epoch"), [(5, 4), (6, 3)])
-def test_another_epoch_or_seed_varies_a_sample_otherwise(data, seed, epoch):
-    images = []
-    for pair in ((5, 3), (seed, epoch)):
-        dataset = CarDataset(find_pairs(data)[:1], 32, 48, pair[0])
-        dataset.epoch = pair[1]
-        images.append(dataset[0][0])
-    assert not torch.equal(*images)
-
-
-def test_an_image_lies_in_0_to_1_and_its_mask_is_0_or_1(data):
-    dataset = CarDataset(find_pairs(data), 32, 48, seed=0)
-    for image, mask in (dataset[index] for index in range(len(dataset))):
-        assert image.shape == (3, 32, 48) and image.min() >= 0 and image.max() <= 1
-        assert mask.shape == (1, 32, 48) and set(mask.unique().tolist()) == {0, 1}
-
-
-def test_image_and_mask_are_mirrored_and_scaled_together():
-    """A white car on black: whatever is done to the picture, the car stays where the mask says."""
-    _, mask = draw(np.random.default_rng(1))
-    mask = torch.from_numpy(np.asarray(mask).astype(np.uint8))[None]
-    sample = torch.cat([mask * 200, mask * 200, mask * 200, mask])
-    moved = 0
-    for index in range(40):
-        image, varied = augment(sample, epoch_generator(0, 1, index)).split([3, 1])
-        wrong = ((image.float().mean(dim=0) > 90) != varied[0].bool()).sum()
-        assert wrong <= 0.01 * varied.numel()  # an edge's pixels are half car
-        moved += not torch.equal(varied, mask)
-    assert moved > 20
-
-
-def test_samples_are_mirrored_scaled_and_lit():
-    _, mask = draw(np.random.default_rng(1))
-    mask = torch.from_numpy(np.asarray(mask).astype(np.uint8))[None]
-    sample = torch.cat([mask * 200, mask * 200, mask * 200, mask])
-    varied = [augment(sample, epoch_generator(0, 1, index)) for index in range(60)]
-    mirrored = sum(torch.equal(one[3:], mask.flip(2)) for one in varied)
-    larger = sum((one[3] > 0).sum() > 1.05 * (mask > 0).sum() for one in varied)
-    assert 10 < mirrored < 40
-    assert 5 < larger < 30
-    assert len({one[0].max().item() for one in varied}) > 20
-
-
-def test_photographs_are_trained_on_in_their_own_shape_in_multiples_of_16(data):
-    assert shape_for(find_pairs(data), 48) == (48, 80)
 
 
 # Batches and stages
@@ -678,6 +404,30 @@ def test_the_worst_photographs_may_have_any_names(finished_run, data, tmp_path):
         warnings.simplefilter("error")  # of glyphs that no font has
         train_unet.plot_worst(tmp_path / "worst.png", model, pairs, scores, 32)
     assert Image.open(tmp_path / "worst.png").width > 1000
+
+
+def test_without_padding_it_trains_on_the_pictures_own_shape_and_goes_on_so(data, tmp_path, monkeypatch):
+    shapes, loss, out = set(), train_unet.segmentation_loss, tmp_path / "run"
+    monkeypatch.setattr(
+        train_unet, "segmentation_loss", lambda s, m: shapes.add((*s.shape[2:], *m.shape[2:])) or loss(s, m)
+    )
+
+    def ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, pytest.raises(SystemExit):
+        context.setattr(train_unet, "report_on", ctrl_c)
+        run_main(context, "--data", data, *SMALL, "--no-pad", "--stages", "40:1:8", "--out", out)
+    run_main(monkeypatch, "--data", data, "--device", "cpu", "--resume", "--out", out)
+    assert shapes == {(32, 48, 40, 60)}
+    assert len(rows_of(out / "scores.csv")) == 2
+
+
+def test_a_mask_larger_than_the_scores_is_compared_in_its_middle():
+    masks, scores = torch.zeros(1, 1, 20, 20), torch.full((1, 1, 16, 16), -20.0)
+    masks[:, :, 2:4, 2:18] = 1
+    scores[:, :, 0:2] = 20
+    assert segmentation_loss(scores, masks) < 1e-3
 
 
 def test_model_pth_is_best_pth_in_float16(finished_run):

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from carvana import open_photograph
 from infer_unet import mask_of, overlay, predict_scores
 from labs.cats_dogs.pictures import open_picture
 from labs.cats_dogs.scores import probabilities
 from labs.digit_strips.strips import find_ink
 from labs.weights import load
+from pictures import open_photograph
 from report.draw_car import draw_car
 from training import lacks_memory
 

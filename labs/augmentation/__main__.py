@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from carvana import open_photograph
 from labs.cifar10.pictures import mirror
 from labs.commands import lab_parser
+from pictures import open_photograph
 from report.tables import RESULTS, machine, write_json
 from train_lenet import random_affine
 from training import ROOT, command, told

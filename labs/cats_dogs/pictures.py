@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import random_split
 
-from carvana import in_threads, is_picture, open_photograph
+from pictures import in_threads, is_picture, open_photograph
 
 CLASSES = ["cat", "dog"]
 

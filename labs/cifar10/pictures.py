@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from carvana import in_threads, is_picture, open_photograph
 from labs.commands import drawing
+from pictures import in_threads, is_picture, open_photograph
 from train_lenet import Batches
 
 SIDE = 32

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from carvana import open_photograph
 from labs.commands import drawing, lab_parser
+from pictures import open_photograph
 from report.tables import RESULTS, write_json
 from training import ROOT, command, told
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from carvana import open_photograph
+from pictures import open_photograph
 
 PLACES, SIDE, BLANK = 5, 28, 10
 LEAST_CONTRAST = 25  # grey levels of 255 between ink and paper: a blank strip's dirt and JPEG noise have fewer

@@ -31,12 +31,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from carvana import open_photograph
 from infer_unet import network_size
 from labs.cats_dogs.pictures import normalize, open_picture
 from labs.commands import drawing, lab_parser
 from labs.feature_maps.receptive_field import field_by_gradient, output_rows, receptive_field
 from labs.weights import load
+from pictures import open_photograph
 from report.tables import RESULTS
 from training import ROOT, Row, command, told, write_rows
 
