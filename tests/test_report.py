@@ -300,13 +300,6 @@ def test_curves_of_a_training_that_is_made_again_take_the_place_of_the_old(tmp_p
     assert [(row["seed"], row["loss"]) for row in read_rows(path)] == [("0", "0.5"), ("1", "1.5")]
 
 
-def test_what_draws_no_figures_loads_nothing_for_them():
-    modules = "report.tables, report.harness, report.fill, report.handin, report.draw_car"
-    code = f"import sys, {modules}; print([x for x in ('matplotlib', 'torchvision', 'sympy') if x in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
-
-
 # How the commands end
 
 

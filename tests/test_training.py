@@ -383,6 +383,13 @@ def a_training(out: Path, epochs: int, stop_at: tuple[int, int] | None = None, d
     return [row["weight"] for row in run.history]
 
 
+@pytest.fixture(scope="module")
+def whole_training(tmp_path_factory) -> tuple[Path, list[float]]:
+    """The folder of a training of three epochs that nothing stopped, and its weights."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return out, a_training(out, 3)
+
+
 def test_what_draws_from_pytorchs_own_generator_goes_on_exactly_too(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     drawing = [a_training(tmp_path / "whole", 3, draws=True)]
@@ -441,14 +448,13 @@ def test_a_table_that_excel_holds_open_is_warned_of_and_the_run_goes_on(tmp_path
 
 @pytest.mark.parametrize("stop_at", [(1, 0), (1, 2), (2, 0), (3, 1)])
 @pytest.mark.parametrize("seconds", [0, 1000], ids=["a checkpoint each step", "one each epoch"])
-def test_a_new_scripts_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkeypatch, stop_at, seconds):
+def test_a_new_scripts_run_goes_on_exactly_where_it_stopped(whole_training, tmp_path, monkeypatch, stop_at, seconds):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", seconds)
-    whole = a_training(tmp_path / "whole", 3)
     with pytest.raises(SystemExit):
         a_training(tmp_path / "stopped", 3, stop_at)
-    assert a_training(tmp_path / "stopped", 3) == whole
+    assert a_training(tmp_path / "stopped", 3) == whole_training[1]
     for name in ("losses.csv", "curves.png"):
-        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "stopped" / name).read_bytes() == (whole_training[0] / name).read_bytes()
 
 
 @pytest.mark.parametrize(("out", "printed"), [("runs/1", "runs/1"), ("my runs/1", '"my runs/1"')])
