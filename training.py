@@ -289,7 +289,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder of the run (default: runs/{name}-DATE-TIME)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, settings included")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--tensorboard", action="store_true", help="write its logs too (pip install tensorboard)")
+    parser.add_argument("--tensorboard", action="store_true", help="write what `tensorboard --logdir runs` shows live")
 
 
 class Run:
@@ -363,8 +363,8 @@ class Run:
             if differ := differences(self.here, self.environment, "began on"):
                 print(f"warning: the result will not be exact to the bit: {differ}", file=sys.stderr)
             if self.tensorboard:
-                tensorboard = importlib.import_module("torch.utils.tensorboard")
-                self.writer = tensorboard.SummaryWriter(self.out, purge_step=len(self.history) + 1)
+                board = importlib.import_module("torch.utils.tensorboard")
+                self.writer = board.SummaryWriter(self.out, purge_step=1 + (len(self.losses) or len(self.history)))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
@@ -405,6 +405,8 @@ class Run:
         """Notes a step of the epoch, a row of losses.csv; saves now and then, so that a run goes on inside an epoch."""
         self.steps_done += 1
         self.losses.append({"step": len(self.losses) + 1, **row})
+        if self.writer is not None:
+            self.writer.add_scalar("loss", row["loss"], len(self.losses))
         self.seed_step()
         if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
             self.save()
@@ -417,11 +419,10 @@ class Run:
         self.history.append(row)
         self.steps_done = 0
         self.save()
-        self.write_tables()
         if self.writer is not None:
-            for name in list(row)[1:]:
-                self.writer.add_scalar(name, row[name], row["epoch"])
-            self.writer.flush()
+            for name in row.keys() - {"epoch", "size", "batch_size", "seconds"}:  # at the step, as purge_step counts
+                self.writer.add_scalar(name, row[name], len(self.losses) or len(self.history))
+        self.write_tables()
         return row
 
     def save(self, finished: bool = False) -> None:
@@ -432,6 +433,8 @@ class Run:
             save_checkpoint(self.out / "checkpoint.pth", state)
 
     def write_tables(self) -> None:
+        if self.writer is not None:
+            self.writer.flush()  # a checkpoint's steps are not trained again, and would be missing
         for name, rows in {"losses": self.losses, "history": self.history}.items():
             if rows and is_main():
                 try:

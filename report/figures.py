@@ -162,6 +162,30 @@ def draw_unet_place(figure: Figure) -> None:
     figure.legend(lines, labels, loc="outside upper center", ncols=3, frameon=False)
 
 
+def draw_unet_rows(figure: Figure) -> None:
+    """Which of 572 input rows the two maps cover that each CropAndConcat joins, if nothing was padded."""
+    figure.set_size_inches(10, 3.2)
+    axes = figure.subplots()
+    heights = [572 // 2**level for level in range(5)]  # of the contracting path's maps, the last the deepest
+    for place, level in enumerate((3, 2, 1, 0)):
+        row = 2**level  # of the input, in one row of these maps
+        kept = heights[4] * 2 ** (4 - level)
+        first = round((heights[level] - kept) / 2)
+        y = 3 * place
+        axes.barh(y, heights[level] * row, height=0.8, color="lightgray")
+        axes.barh(y, kept * row, left=first * row, height=0.8, color="tab:blue")
+        axes.barh(y + 0.9, kept * row, height=0.8, color="tab:orange")
+        axes.text(first * row + 6, y, f"from row {first * row}", va="center", color="white", fontsize=9)
+        axes.text(6, y + 0.9, "from row 0", va="center", color="white", fontsize=9)
+        axes.text(-6, y + 0.45, f"{heights[level]} and {kept} rows", va="center", ha="right", fontsize=9)
+    axes.set(xlim=(-1, 573), yticks=[], xlabel="row of the input", title="572 rows, not padded: what each CropAndConcat joins")
+    axes.invert_yaxis()
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    colors = {"skip, cut off around its centre": "tab:blue", "cut off": "lightgray", "path from below": "tab:orange"}
+    handles = [Line2D([], [], color=color, lw=8) for color in colors.values()]
+    figure.legend(handles, colors, loc="outside lower center", ncols=3, frameon=False)
+
+
 # The experiments
 
 
@@ -473,6 +497,7 @@ FIGURES: dict[str, Callable[[Figure], None]] = {
     "width": draw_width,
     "best": draw_best,
     "unet_place": draw_unet_place,
+    "unet_rows": draw_unet_rows,
     "unet_data": draw_unet_data,
     "lenet_filters": draw_lenet_filters,
     "unet_filters": draw_unet_filters,

@@ -25,6 +25,7 @@ SOURCES = {  # of each figure a file and a column that it shows
     "width": ("experiments/width_means.csv", "test_accuracy"),
     "best": ("experiments/best_trials_means.csv", "validation_accuracy"),
     "unet_place": None,
+    "unet_rows": None,
     "unet_data": ("experiments/unet_photographs_means.csv", "dice"),
     "lenet_filters": None,
     "unet_filters": None,

@@ -226,11 +226,13 @@ def ramp(mode: str) -> Image.Image:
         ("cmyk.tiff", "CMYK"),
         pytest.param(
             *("ycbcr.tiff", "YCbCr"),
-            marks=pytest.mark.skipif(PIL.__version__ == "12.3.0", reason="this Pillow cannot read what it writes"),
+            marks=pytest.mark.skipif(
+                int(PIL.__version__.split(".")[0]) < 13, reason="this Pillow cannot read what it writes"
+            ),
         ),
         ("16 bit.png", "I;16"),
         ("16 bit.tiff", "I;16"),
-        ("16 bit.pgm", "I;16"),
+        ("16 bit.pgm", "I"),
         ("16 bit, big end first.tiff", "I;16B"),
         ("32 bit.tiff", "I"),
         ("float.tiff", "F"),

@@ -368,7 +368,7 @@ def test_the_score_is_that_of_the_mask_at_the_photographs_full_size(data, monkey
     target = read_mask(pair[1])
     wrong = target.copy()
     wrong[0, :3] = True  # three pixels too many
-    monkeypatch.setattr(train_unet, "predict_mask", lambda *_: wrong.astype(np.uint8))
+    monkeypatch.setattr(train_unet, "predict_mask", lambda *_, **__: wrong.astype(np.uint8))
     (row,) = train_unet.score_pictures(torch.nn.Identity(), [pair], 32, "cars")
     car = int(target.sum())
     assert (row["dice"], row["jaccard"]) == pytest.approx((2 * car / (2 * car + 3), car / (car + 3)), abs=1e-6)
@@ -400,7 +400,7 @@ def test_the_worst_photographs_may_have_any_names(finished_run, data, tmp_path):
     scores = [{"photograph": pair.photo.name, "dice": 0.5} for pair in pairs]
     model = load_unet(finished_run[0] / "model.pth", torch.device("cpu"))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of glyphs that no font has
+        warnings.simplefilter("error", UserWarning)  # of glyphs that no font has
         train_unet.plot_worst(tmp_path / "worst.png", model, pairs, scores, 32)
     assert Image.open(tmp_path / "worst.png").width > 1000
 

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import errno
+import importlib.util
 import io
 import itertools
 import os
@@ -47,7 +48,7 @@ def working_folder(tmp_path, monkeypatch) -> None:
 def a_run(out: Path | None = None, resume: bool = False, **given) -> Run:
     """What the command line of a training script makes of --out, --resume and settings; not yet entered."""
     settings = {**dict.fromkeys(DEFAULTS), **given}
-    args = argparse.Namespace(out=out, resume=resume, tensorboard=False, **settings)
+    args = argparse.Namespace(out=out, resume=resume, **{"tensorboard": False, **settings})
     return Run("train_lenet.py", args, DEFAULTS, CPU)
 
 
@@ -359,12 +360,14 @@ def test_a_notebook_is_told_by_exceptions_and_nothing_is_printed(tmp_path, capsy
     assert capsys.readouterr() == ("", "")
 
 
-def a_training(out: Path, epochs: int, stop_at: tuple[int, int] | None = None, draws: bool = False) -> list[float]:
+def a_training(
+    out: Path, epochs: int, stop_at: tuple[int, int] | None = None, draws: bool = False, **given
+) -> list[float]:
     """A whole training script around its loop, of three steps an epoch: what its weight was after each epoch.
 
     Stopped by Ctrl-C at `stop_at`, an epoch and a step.
     """
-    with a_run(out, resume=True, epochs=epochs) as run:
+    with a_run(out, resume=True, epochs=epochs, **given) as run:
         model = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.ones_(model.weight)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -373,6 +376,8 @@ def a_training(out: Path, epochs: int, stop_at: tuple[int, int] | None = None, d
             generator = epoch_generator(run.settings["seed"], epoch)
             for step, x in list(enumerate(torch.rand(3, generator=generator)))[run.steps_done :]:
                 if (epoch, step) == stop_at:
+                    if run.writer is not None:
+                        run.writer.flush()  # so that what is done again has been drawn
                     raise KeyboardInterrupt
                 optimizer.zero_grad()
                 (model.weight * x * (torch.rand(()) if draws else 1)).sum().backward()
@@ -398,6 +403,48 @@ def test_what_draws_from_pytorchs_own_generator_goes_on_exactly_too(tmp_path, mo
     torch.rand(5)
     drawing.append(a_training(tmp_path / "stopped", 3, draws=True))
     assert drawing[0] == drawing[1] and len(set(drawing[0])) == 3
+
+
+def drawn(out: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of the run in `out`: {tag: (step, value) of each of its points}."""
+    reader = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    events = reader.EventAccumulator(str(out)).Reload()
+    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+needs_tensorboard = pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is None, reason="the optional package tensorboard is not installed"
+)
+
+
+@needs_tensorboard
+@pytest.mark.parametrize("saves_at_each_step", [True, False])
+@pytest.mark.parametrize("stop_at", [(1, 1), (2, 0), (3, 1), (3, 2)])
+def test_tensorboard_draws_each_step_and_each_epoch_once_however_often_the_run_was_stopped(
+    tmp_path, monkeypatch, stop_at, saves_at_each_step
+):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1 if saves_at_each_step else 120)
+    with pytest.raises(SystemExit):
+        a_training(tmp_path / "run", 3, stop_at, tensorboard=True)
+    weights = a_training(tmp_path / "run", 3, tensorboard=True)
+    with (tmp_path / "run" / "losses.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    points = drawn(tmp_path / "run")
+    assert points.keys() == {"loss", "weight"}
+    assert points["loss"] == [(step, pytest.approx(loss)) for step, loss in enumerate(losses, start=1)]
+    assert points["weight"] == [(3 * epoch, pytest.approx(weight)) for epoch, weight in enumerate(weights, start=1)]
+
+
+@needs_tensorboard
+def test_without_steps_tensorboard_draws_the_epochs_and_nothing_but_what_was_measured(tmp_path):
+    for epochs in (2, 3):  # stopped after the second
+        with a_run(tmp_path / "run", resume=True, epochs=3, tensorboard=True) as run:
+            run.restore()
+            for epoch in run.epochs(epochs):
+                run.record({"size": 96, "batch_size": 8, "train_loss": 1 / epoch, "dice": 1 - 1 / epoch})
+    points = drawn(tmp_path / "run")
+    assert points.keys() == {"train_loss", "dice"}
+    assert [step for step, _ in points["dice"]] == [1, 2, 3]
 
 
 def test_each_step_draws_other_numbers_from_pytorchs_own_generator(tmp_path):
