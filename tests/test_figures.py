@@ -74,7 +74,7 @@ def test_a_figure_changes_when_its_results_do_and_only_then(results, name):
 
 @pytest.mark.parametrize("name", ["both", "car_mask", "unet_place", "lenet_filters", "unet_filters"])
 def test_what_a_network_sees_is_drawn_from_the_weights_in_the_repository(results, name):
-    assert len(drawn(name)) > 10_000
+    assert len(drawn(name)) > 8_000  # an empty one has 5,000
 
 
 def test_a_figure_without_its_results_is_one_error(results, monkeypatch, capsys):
