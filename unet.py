@@ -7,7 +7,7 @@
 
 After Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (2015), figure 1,
 as the coursework changes it: 3x3 convolutions are padded by 1, `final_conv` has one output channel, and the expansive
-path's map comes first in the concatenation. Its class and attribute names follow labml.ai's annotated U-Net.
+path's map comes first in the concatenation. Names and plain nn.Sequentials are the course template's.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""ResNet from scratch (He et al., 2015; seed 004, 模型构建), and the two small networks that it is compared with.
+"""ResNet from scratch (He et al., 2015; the cats and dogs tutorial, 模型构建), and two networks to compare it with.
 
     network = resnet18()
     network.load_state_dict(torchvision.models.resnet18(weights="DEFAULT").state_dict())
@@ -40,7 +40,7 @@ class BasicBlock(nn.Module):
 
 
 def make_downsample(in_channel: int, out_channel: int, stride: int) -> nn.Sequential | None:
-    """The shortcut's 1x1 convolution, the seed's figure D; None where x already has the shape of g(x)."""
+    """The shortcut's 1x1 convolution, the tutorial's figure D; None where x already has the shape of g(x)."""
     if stride == 1 and in_channel == out_channel:
         return None
     convolution = nn.Conv2d(in_channel, out_channel, kernel_size=1, stride=stride, bias=False)
@@ -130,7 +130,7 @@ def small(num_classes: int = 1000) -> nn.Sequential:
 
 
 def plain(num_classes: int = 1000) -> nn.Sequential:
-    """Simple convolutions, such as the seed began with: no shortcut, no BatchNorm, and pooling halves the maps."""
+    """Simple convolutions, such as the tutorial began with: no shortcut, no BatchNorm, and pooling halves the maps."""
     channels, layers = 3, []
     for width in (32, 64, 128, 256, 256):
         layers += [nn.Conv2d(channels, width, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]

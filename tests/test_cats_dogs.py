@@ -211,7 +211,7 @@ def test_the_seeds_recipe_is_adam_at_a_ten_thousandth_on_batches_of_32():
 
 
 def trained_on(monkeypatch, data, out, *words) -> set[bytes]:
-    """The pictures that a training by the seed's recipe, which does not distort them, takes its steps on."""
+    """The pictures that a training by the tutorial's recipe, which does not distort them, takes its steps on."""
 
     def note(net, batches, *arguments, **options):
         for images, labels in batches:
@@ -398,7 +398,7 @@ def test_missing_weights_are_refused(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "held", [b"hello", b"the weights", "model.pth", "labs/digit_strips/digit_strips.pth", "labs/resnet.py"]
+    "held", [b"hello", b"the weights", "model.pth", "labs/weights/lenet.pth", "labs/resnet.py"]
 )
 def test_a_file_of_anything_else_is_refused_as_weights(tmp_path, held):
     path = tmp_path / "a.pth"

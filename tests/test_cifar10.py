@@ -490,7 +490,7 @@ def test_the_ladder_keeps_a_row_a_training_and_makes_none_twice(command, tmp_pat
         (("train", "--seed", "-1"), "argument --seed: must be from 0 to"),
         (("train", "--resume"), "--resume needs --out"),
         (("evaluate", "nowhere.pth"), "there are no weights nowhere.pth"),
-        (("evaluate", ROOT / "labs" / "digit_strips" / "digit_strips.pth"), ".*does not hold the weights of cifar"),
+        (("evaluate", ROOT / "labs" / "weights" / "lenet.pth"), ".*does not hold the weights of cifar"),
         (("evaluate", ROOT / "labs" / "weights.py"), ".*does not hold the weights of cifar"),
         (("evaluate", ROOT / "LICENSE"), ".*does not hold the weights of cifar"),
         (("evaluate", ROOT / "labs"), "there are no weights .*cifar10.pth: give the folder of a finished run"),

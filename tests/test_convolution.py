@@ -1,4 +1,4 @@
-"""Convolution by hand gives the seed's matrices and PyTorch's numbers, and what is said of its relatives holds."""
+"""Convolution by hand gives the tutorial's matrices and PyTorch's numbers, and what is said of its relatives holds."""
 
 import re
 

@@ -7,12 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from functools import cache
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
+import torchvision
 from PIL import Image
+from torch.utils.data import Subset
+from torchvision.datasets import MNIST
 
 import infer_unet
 import train_lenet
@@ -187,8 +192,13 @@ def test_the_line_in_infer_unets_docstring_is_what_it_prints(tmp_path, monkeypat
     assert capsys.readouterr().out.replace(str(out), "out.png") in infer_unet.__doc__
 
 
+def readmes_python() -> list[str]:
+    """The README's blocks of Python, in their order."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
 def test_the_readmes_lines_of_python_read_a_digit(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (fill.ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    code, _ = readmes_python()
     run = tmp_path / "runs" / "lenet-DATE-TIME"
     run.mkdir(parents=True)
     torch.save(train_lenet.LeNet5().state_dict(), run / "lenet.pth")
@@ -196,6 +206,36 @@ def test_the_readmes_lines_of_python_read_a_digit(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert re.fullmatch(r"read \d is 7\n", capsys.readouterr().out)
+
+
+def test_the_readmes_data_loader_trains_without_a_network(tmp_path, monkeypatch, capsys):
+    """On few digits, and in a copy: torchvision unpacks the archives where they lie."""
+
+    def no_network(*_, **__):
+        raise URLError("no network")
+
+    def few(*args, **options) -> Subset:
+        return Subset(MNIST(*args, **options), range(1000))
+
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for archive in (ROOT / "data" / "MNIST" / "raw").glob("*.gz"):
+        shutil.copy(archive, raw)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    monkeypatch.setattr(torchvision.datasets, "MNIST", few)
+    torch.manual_seed(0)
+    exec(readmes_python()[1], {})
+    (share,) = re.fullmatch(r"Test accuracy: (\d\d\.\d\d)%\n", capsys.readouterr().out).groups()
+    assert float(share) > 50
+
+
+@pytest.mark.parametrize(("name", "words"), [("README.md", "its {} mistakes"), ("README.zh-CN.md", "认错的 {} 个")])
+def test_the_mistakes_under_the_readmes_picture_are_counted(name, words):
+    _, labels = train_lenet.load_mnist(ROOT / "data", train=False)
+    read = figures.READ.read_text().replace("\n", "")
+    wrong = sum(int(digit) != label for digit, label in zip(read, labels.tolist(), strict=True))
+    assert words.format(wrong) in (ROOT / name).read_text(encoding="utf-8")
 
 
 def source(folder: Path) -> str:

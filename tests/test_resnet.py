@@ -1,4 +1,4 @@
-"""The ResNets are torchvision's to the last weight, the seed's to the last line, and the small ones are small."""
+"""The ResNets are torchvision's to the last weight, the tutorial's to the last line, and the small ones are small."""
 
 import copy
 from pathlib import Path
@@ -40,11 +40,11 @@ def test_weights_go_both_ways_and_then_the_outputs_are_identical(pair, to_ours):
         assert torch.equal(ours.train(training)(x), theirs.train(training)(x))
 
 
-def test_the_architecture_prints_as_the_seed_shows_it():
+def test_the_architecture_prints_as_the_tutorial_shows_it():
     if not SEEDS.is_dir():
-        pytest.skip("the seed documents are not here")
-    (seed,) = SEEDS.glob("004_*.txt")
-    text = "".join(seed.read_text(encoding="utf-8").split())
+        pytest.skip("the tutorials are not here")
+    (tutorial,) = SEEDS.glob("004_*.txt")
+    text = "".join(tutorial.read_text(encoding="utf-8").split())
     printed = "".join(str(resnet18(num_classes=2)).split())
     assert printed.replace("affine=True,bias=True,", "affine=True,") in text  # newer versions of PyTorch print it too
 

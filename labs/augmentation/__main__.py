@@ -1,4 +1,4 @@
-"""Varying pictures one by one, or a whole batch at once: what does it cost? (seed 001, "Data Augmentation")
+"""Varying pictures one by one, or a whole batch at once: what does it cost? (the CIFAR tutorial, "Data Augmentation")
 
     python -m labs.augmentation           writes report/results/labs/augmentation.json
     python -m labs.augmentation --quick   measures once, and writes nothing

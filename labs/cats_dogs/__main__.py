@@ -1,7 +1,7 @@
-"""Tells cats from dogs: a companion lab (seed 004).
+"""Tells cats from dogs: a companion lab (the cats and dogs tutorial).
 
     python -m labs.cats_dogs train --data data/cats_dogs/train                       our small network, in our way
-    python -m labs.cats_dogs train --data data/cats_dogs/train --network resnet34    the seed's, in the seed's way
+    python -m labs.cats_dogs train --data data/cats_dogs/train --network resnet34    the tutorial's, in its way
     python -m labs.cats_dogs train --data data/cats_dogs/train --val-percent 0       learns from all, keeps none back
     python -m labs.cats_dogs train --data data/cats_dogs/train --out runs/mine --resume
     torchrun --nproc-per-node=2 -m labs.cats_dogs train --data data/cats_dogs/train
@@ -170,7 +170,7 @@ def parse_arguments() -> argparse.Namespace:
         one.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of cat/ and dog/")
     add = training.add_argument
     add("--network", choices=list(NETWORKS), help="(default: small)")
-    add("--recipe", choices=list(STAGES), help="(default: ours for small, else the seed's)")
+    add("--recipe", choices=list(STAGES), help="(default: ours for small, else the tutorial's)")
     add("--stages", metavar="SIZE:EPOCHS:BATCH,...", help="several sizes in turn (default: as the recipe says)")
     add("--val-percent", type=between(0.0, 0.999), help="share of the pictures that is kept back (default: 0.2)")
     add("--seed", type=between(0, 2**32 - 1), help="first weights, split, order, distortions (default: 0)")

@@ -1,4 +1,4 @@
-"""Pictures of cats and dogs on disk in, tensors out (seed 004, 数据获取与预处理).
+"""Pictures of cats and dogs on disk in, tensors out (the cats and dogs tutorial, 数据获取与预处理).
 
     pictures = find_pictures(Path("data/cats_dogs/train"))          # [(photo, 0 for a cat or 1 for a dog), ...]
     images, labels, pictures = load_pictures(pictures, size=200)    # bytes [N, 3, 200, 200], and [N]
@@ -43,7 +43,7 @@ def find_pictures(folder: Path) -> list[Picture]:
 
 
 def open_picture(path: Path, size: int) -> Tensor:
-    """The picture at `path`, squeezed into a square as the seed's `Resize((224, 224))` does: bytes [3, size, size]."""
+    """The picture at `path`, made a square as by the tutorial's `Resize((224, 224))`: bytes [3, size, size]."""
     picture = open_photograph(path).resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
@@ -76,7 +76,7 @@ def load_pictures(pictures: list[Picture], size: int, quiet: bool = False) -> tu
 
 
 def split(count: int, val_percent: float, seed: int) -> tuple[Tensor, Tensor]:
-    """The seed's random split of `count` pictures: the numbers of those to train on, and of those kept back."""
+    """The tutorial's random split of `count` pictures: the numbers of those to train on, and of those kept back."""
     n_val = int(count * val_percent)
     parts = random_split(range(count), [count - n_val, n_val], generator=torch.Generator().manual_seed(seed))
     training, kept_back = (torch.tensor(part.indices, dtype=torch.long) for part in parts)
@@ -91,5 +91,5 @@ def shrink(images: Tensor, size: int) -> Tensor:
 
 
 def normalize(images: Tensor) -> Tensor:
-    """Bytes to [-1, 1]: `ToTensor` and the seed's `Normalize` with a mean and a deviation of 0.5."""
+    """Bytes to [-1, 1]: `ToTensor` and the tutorial's `Normalize` with a mean and a deviation of 0.5."""
     return images / 127.5 - 1

@@ -1,6 +1,6 @@
-"""How the networks are trained: the seed's recipe, and one for few pictures.
+"""How the networks are trained: the cats and dogs tutorial's recipe, and one for few pictures.
 
-The seed's: Adam at 0.0001, batches of 32, 10 epochs of pictures as they are, at 224x224 (训练过程). Ours distorts and
+The tutorial's: Adam at 0.0001, batches of 32, 10 epochs of pictures as they are, 224x224 (训练过程). Ours distorts and
 mixes them, so that none is seen twice, and has many more epochs, most on small pictures, which cost less.
 """
 

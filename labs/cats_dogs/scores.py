@@ -111,7 +111,7 @@ def plot_comparison(rows: Rows) -> None:
         for name in dict.fromkeys(row["run"] for row in rows if row["validation_accuracy"]):
             own = [row for row in rows if row["run"] == name]
             network, recipe, *others = name.split("_", 2)
-            label = ", ".join([network, "our way" if recipe == "ours" else "as in the seed", *others])
+            label = ", ".join([network, "our way" if recipe == "ours" else "as in the tutorial", *others])
             epochs, errors, kept_back, training = (
                 smooth([float(row[column]) for row in own])
                 for column in ("epoch", "validation_accuracy", "validation_loss", "train_loss")

@@ -1,6 +1,6 @@
-"""Ten kinds of things in pictures of 32x32: the CIFAR-10 lab (seed 001, "CNN-Classifier for CIFAR-10 with PyTorch").
+"""Ten kinds of things in pictures of 32x32: a lab (the CIFAR tutorial, "CNN-Classifier for CIFAR-10 with PyTorch").
 
-    python -m labs.cifar10 train --recipe seed          the seed's network and training
+    python -m labs.cifar10 train --recipe seed          the tutorial's network and training
     python -m labs.cifar10 train --recipe fast          ours: more right, in less time
     python -m labs.cifar10 train --recipe fast --validate     tested on 5,000 training pictures kept back
     python -m labs.cifar10 train --out runs/mine --resume
@@ -57,7 +57,7 @@ def judge(folder: Path, network: nn.Sequential, testing: Pictures, classes: list
     """Draws confusion and mistakes into `folder`, prints the accuracy, and returns it for each way to look."""
     pictures, labels = testing
     scores = score(network, pictures)
-    answer = scores["copies" if isinstance(network.network, FastCNN) else "plain"]  # the seed looks once
+    answer = scores["copies" if isinstance(network.network, FastCNN) else "plain"]  # the tutorial looks once
     plot_confusion(folder / "confusion.png", labels, answer.argmax(dim=1), classes)
     plot_mistakes(folder / "mistakes.png", pictures, labels, answer, classes)
     right = {"accuracy": share_right(answer, labels)}

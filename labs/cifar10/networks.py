@@ -1,6 +1,6 @@
-"""Two networks for CIFAR-10: the seed's, and a fast one with what makes it so before the first step.
+"""Two networks for CIFAR-10: the CIFAR tutorial's, and a fast one with what makes it so before the first step.
 
-Both take pictures that `Standardize` has prepared. Sources: seed 001, "Building a CNN-Classifier for CIFAR-10 with
+Both take pictures that `Standardize` has prepared. Sources: its "Building a CNN-Classifier for CIFAR-10 with
 PyTorch"; K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024 (arXiv 2404.00498), sections 3.1 to 3.4.
 """
 
@@ -37,13 +37,13 @@ class Standardize(nn.Module):
 
 
 def megabytes(network: nn.Module) -> float:
-    """The size of all parameters and buffers, 1024 * 1024 bytes each, as the seed counts it."""
+    """The size of all parameters and buffers, 1024 * 1024 bytes each, as the tutorial counts it."""
     tensors = [*network.parameters(), *network.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1024**2
 
 
 class CifarCNN(nn.Module):
-    """The seed's network: standardized pictures `[B, 3, 32, 32]` -> logits `[B, 10]`."""
+    """The tutorial's network: standardized pictures `[B, 3, 32, 32]` -> logits `[B, 10]`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class CifarCNN(nn.Module):
 
     @staticmethod
     def block(inputs: int, middle: int, outputs: int) -> list[nn.Module]:
-        """Two convolutions and a pooling; only the first is normalized, as in the seed."""
+        """Two convolutions and a pooling; only the first is normalized, as in the tutorial."""
         return [
             nn.Conv2d(inputs, middle, kernel_size=3, padding=1),
             nn.BatchNorm2d(middle),

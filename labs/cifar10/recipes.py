@@ -1,6 +1,6 @@
-"""How the two networks of the lab are trained: the seed's recipe, and a fast one made of nine tricks.
+"""How the two networks of the lab are trained: the CIFAR tutorial's recipe, and a fast one made of nine tricks.
 
-The seed's: random crops out of a black frame of 4 pixels, random mirroring, Adam at 0.0001, batches of 128, 20 epochs.
+The tutorial's: random crops out of a black frame of 4 pixels, mirroring, Adam at 0.0001, batches of 128, 20 epochs.
 The fast one is cifar10-airbench's (K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024, arXiv
 2404.00498, section 3): its rates, its momentum, its smoothing. Its batches of 1,024, which keep a GPU busy, are 256
 here, for a processor takes as long for a picture either way; and its ten epochs are sixteen, for our pictures have been

@@ -1,8 +1,8 @@
-"""Convolution and its transpose by hand: a companion lab (seed 003, appendix, with 002 and 001).
+"""Convolution and its transpose by hand: a companion lab (the segmentation tutorial's appendix).
 
     python -m labs.convolution
 
-prints the seed's two results,
+prints the tutorial's two results,
 
     [[[ 2.  0.  2.  4.  0.]         [[[ 3.  3.  2.  7.  5.]
       [ 1.  4.  4.  3.  5.]           [ 6.  8.  5. 11.  2.]
@@ -92,7 +92,7 @@ def deconv2d(feature_maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
-    """How many rows or columns a convolution makes of `size` (seed 001, with the dilation that it leaves out)."""
+    """How many rows or columns a convolution makes of `size` (the CIFAR tutorial's formula, with dilation)."""
     return (size - (dilation * (kernel - 1) + 1) + 2 * padding) // stride + 1
 
 
@@ -127,9 +127,9 @@ def check_output_sizes() -> dict[str, int]:
 
 
 def pool_with_ceil(feature_map: np.ndarray) -> np.ndarray:
-    """The largest of each 2x2 of `[H, W]`, odd sides filled up: 5x5 -> 3x3 (seed 001, pooling).
+    """The largest of each 2x2 of `[H, W]`, odd sides filled up: 5x5 -> 3x3 (the CIFAR tutorial, pooling).
 
-    Filled up with minus infinity: a zero, as the seed has it, would be the largest wherever all else is negative.
+    Filled up with minus infinity: a zero, as that tutorial has it, would be the largest wherever all else is negative.
     """
     h, w = feature_map.shape
     padded = np.pad(feature_map.astype(float), ((0, h % 2), (0, w % 2)), constant_values=-np.inf)
@@ -192,9 +192,9 @@ def main() -> None:
     random = np.random.default_rng(0)
     torch.manual_seed(0)
     np.set_printoptions(suppress=True)
-    print("conv2d of the seed's matrices:")
+    print("conv2d of the tutorial's matrices:")
     print(conv2d(np.array(CONV_INPUT), np.array(CONV_WEIGHTS)))
-    print("deconv2d of the seed's matrices (question 7):")
+    print("deconv2d of the tutorial's matrices (question 7):")
     print(deconv2d(np.array(DECONV_INPUT), np.array(DECONV_WEIGHTS)))
 
     result = {"pytorch": compare_with_pytorch(random), "sizes": check_output_sizes(), **check_relatives(random)}

@@ -1,4 +1,4 @@
-"""Reads strips of up to five handwritten digits: a companion lab (seed 002, sections 1.3 to 3).
+"""Reads strips of up to five handwritten digits: a companion lab (the strips tutorial, sections 1.3 to 3).
 
     python -m labs.digit_strips lesson                      a Dataset's pieces, one-hot labels, two ways to save
     python -m labs.digit_strips train                       learns 280,000 pieces, is tested on 10,000 other strips

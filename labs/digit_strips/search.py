@@ -1,4 +1,4 @@
-"""Looks for the settings with which the strips' network learns best, by cross-validation (seed 002, section 3.2).
+"""Looks for the settings with which the network learns best, by cross-validation (the strips tutorial, section 3.2).
 
     python -m labs.digit_strips search --method random --trials 16 --folds 3
     python -m labs.digit_strips search --method grid --trials 12

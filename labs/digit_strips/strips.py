@@ -1,4 +1,4 @@
-"""Strips of MNIST digits, their pieces, and the network that reads one piece (seed 002, sections 1.3, 1.4 and 2).
+"""Strips of MNIST digits, their pieces, and the network that reads one piece (the strips tutorial, 1.3, 1.4 and 2).
 
 strips, labels = make_strips(load_mnist(Path("data"), train=True), count=3, seed=0)   # [3, 28, 140] and [3, 5]
 piece, label = StripPieces(strips, labels)[7]                                         # the second strip's third
@@ -86,7 +86,7 @@ class CNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.conv1(x)), 2, 2)  # [B, 10, 24, 24], then [B, 10, 12, 12]
         x = F.relu(self.conv2(x)).flatten(1)  # [B, 20, 10, 10], then [B, 2000]
-        return F.log_softmax(self.fc2(F.relu(self.fc1(x))), dim=1)  # without `dim`, as in the seed, PyTorch warns
+        return F.log_softmax(self.fc2(F.relu(self.fc1(x))), dim=1)  # without `dim`, as in the tutorial, PyTorch warns
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""What the layers of a network make of a picture, and how much of it each of their units sees (seed 001).
+"""What the layers of a network make of a picture, and how much of it each of their units sees (the CIFAR tutorial).
 
     python -m labs.feature_maps unet car.jpg --out runs/maps
     python -m labs.feature_maps lenet digit.png --out runs/maps --layer C3
@@ -14,7 +14,7 @@ The first prints a line for each layer that has maps, and ends with
 its maps, how many pixels of the picture lie between two units, and how many rows of it the unit in the middle sees: by
 the formula (beyond the edges too) and by its gradient. DIR gets these lines as fields.csv, and
 
-    layers.png     the mean of every layer's maps, as the seed draws them
+    layers.png     the mean of every layer's maps, as the tutorial draws them
     LAYER.png      every map of one layer (--layer; else the first), a hundred a sheet; LAYER-2.png has the next
     kernels.png    the kernels of the first layer
     levels.png     low, middle and high: a few maps of an early, a middle and a late layer, and what one unit sees

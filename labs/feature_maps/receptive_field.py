@@ -1,4 +1,4 @@
-"""How much of a picture a unit of a network sees: by the formula, and by the gradient (seed 001).
+"""How much of a picture a unit of a network sees: by the formula, and by the gradient (the CIFAR tutorial).
 
 output_rows(network, "C3", 28)                 the rows that C3's maps have where the picture has 28, by the formula
 receptive_field(network, "C3", (4, 4))         the rows from which C3 makes its row 4, by kernels and strides

@@ -1,4 +1,4 @@
-"""Pictures of grey discs with their masks, made as they are needed (seed 003, section 1.1).
+"""Pictures of grey discs with their masks, made as they are needed (the segmentation tutorial, section 1.1).
 
     python -m labs.shapes                    writes shapes.png beside this file
 
@@ -15,7 +15,7 @@ FIGURE = Path(__file__).with_name("shapes.png")
 
 
 def plot_shapes(path: Path, generator: Shapes) -> None:
-    """The seed's three panels: a grey picture, the same in colours, and where its shapes are."""
+    """The tutorial's three panels: a grey picture, the same in colours, and where its shapes are."""
     pictures, masks = generator(1)
     panels = {
         "Original data": (pictures[0], {"cmap": "gray"}),

@@ -4,8 +4,9 @@
     pictures, masks = generator(2)           # pictures 0 and 1: [2, 128, 128, 1] and [2, 128, 128, 2], channels last
     images, masks = channels_first(pictures, masks)    # tensors, as PyTorch takes them: [2, 1, 128, 128] and so on
 
-Picture i of a seed is always the same, whatever was made before it. After the generator of seed 003's section 1.1, and
-with its distribution: discs of random place, radius and grey on a dark ground, later ones on top, noise over all.
+Picture i of a seed is always the same, whatever was made before it. After the generator of the segmentation tutorial,
+section 1.1, and with its distribution: discs of random place, radius and grey on a dark ground, later ones on top,
+noise over all.
 """
 
 import numpy as np

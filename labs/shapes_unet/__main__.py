@@ -1,12 +1,12 @@
-"""Three U-Nets that find discs in noise: the third companion lab (seed 003, sections 2 and 3).
+"""Three U-Nets that find discs in noise: the third companion lab (the segmentation tutorial, sections 2 and 3).
 
-    python -m labs.shapes_unet train                    the seed's U-Net, in the seed's way
+    python -m labs.shapes_unet train                    the tutorial's U-Net, in the tutorial's way
     python -m labs.shapes_unet train --recipe ours      in ours
     python -m labs.shapes_unet train --recipe ours --validate    tries settings on other pictures than the scored ones
     python -m labs.shapes_unet train --out runs/mine --resume
     python -m labs.shapes_unet compare                  all networks, three seeds: the lab's tables and figures
     python -m labs.shapes_unet speed                    what a training costs in each of the two ways
-    python -m labs.shapes_unet metrics                  the seed's matrices, why not accuracy, the networks' sizes
+    python -m labs.shapes_unet metrics                  the tutorial's matrices, why not accuracy, the networks' sizes
 
 `train --recipe ours` ends, give or take a few digits of another machine's rounding, with
 
@@ -55,7 +55,7 @@ from training import ROOT, Row, Run, add_run_arguments, between, command, pick_d
 FIGURES = Path(__file__).parent
 SCRIPT = "labs/shapes_unet.py"
 EPOCHS, TIMED_STEPS = 5, 25
-RECIPES = {  # the seed's width is 64; `steps` are those of an epoch
+RECIPES = {  # the tutorial's width is 64; `steps` are those of an epoch
     "seed": {"base_channels": 16, "steps": 50, "batch_size": 4, "noise_units": False},
     "ours": {"base_channels": 8, "steps": 230, "batch_size": 2, "noise_units": True},
 }
@@ -107,7 +107,7 @@ def train(run: Run, device: torch.device) -> nn.Module:
         dice, overlap = score(network, images, masks)
         train_loss = mean(row["loss"] for row in run.losses[-steps:])
         row = {"train_loss": train_loss, "dice": dice.mean().item(), "jaccard": overlap.mean().item()}
-        # The seed validates on two pictures: what it would have read, and nine tenths of what other two would give.
+        # The tutorial validates on two pictures: what it would have read, and nine tenths of what other two would give.
         two = dice.view(-1, 2).mean(dim=1)
         low, high = two.quantile(torch.tensor([0.05, 0.95])).tolist()
         row |= {"lowest_dice": dice.min().item(), "dice_of_two": two[0].item(), "two_low": low, "two_high": high}
@@ -117,7 +117,7 @@ def train(run: Run, device: torch.device) -> nn.Module:
 
 
 def configurations() -> Iterator[Row]:
-    """What is compared: the networks in the seed's way, ours, ours for longer, each part of ours, the seed's width."""
+    """What is compared: the networks in the tutorial's way, ours, longer too, each part of ours, the full width."""
 
     def one(recipe: str, **changes: Any) -> Row:
         given = {"network": "unet", "norm": True, "seed": 0, **RECIPES[recipe], **changes}
@@ -195,7 +195,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--noise-units", action=argparse.BooleanOptionalAction, help="pictures in units of their noise")
     add("--network", choices=list(NETWORKS), help="(default: unet)")
     add("--no-norm", dest="norm", action="store_false", default=None, help="without BatchNorm")
-    add("--base-channels", type=between(1, 256), help="width of the first level; the seed's is 64")
+    add("--base-channels", type=between(1, 256), help="width of the first level; the tutorial's is 64")
     add("--steps", type=between(1, 10**6), help="steps an epoch")
     add("--batch-size", type=between(1, 1000), help="pictures a step")
     add("--seed", type=between(0, SCORED_SEED - 1), help="first weights and pictures (default: 0)")

@@ -1,4 +1,4 @@
-"""The three U-Nets of seed 003, on the parts of `unet.py`: the U-Net, a shallow one, and one that adds its skips.
+"""The segmentation tutorial's U-Nets, on the parts of `unet.py`: the whole one, a shallow one, one that adds its skips.
 
 And what our recipe puts before them: `NoiseUnits`.
 """
@@ -77,7 +77,7 @@ def make_network(name: str, norm: bool, base_channels: int) -> nn.Module:
     """The network called `name`, of grey pictures and two classes, with or without BatchNorm."""
     network = NETWORKS[name](1, 2, base_channels)
     draw_weights(network)
-    if norm:  # after each convolution of a double_conv, as the seed's networks have it; then with PyTorch's own weights
+    if norm:  # after each convolution of a double_conv, as in the tutorial; then with PyTorch's own weights
         add_norms(network)
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

@@ -48,7 +48,7 @@ def score(network: nn.Module, images: Tensor, masks: Tensor) -> tuple[Tensor, Te
 
 
 def plot_predictions(path: Path, network: nn.Module, images: Tensor, masks: Tensor) -> None:
-    """The seed's four panels, a row a picture: what it shows, where discs are, their probability, the prediction."""
+    """The tutorial's four panels, a row a picture: it itself, where discs are, their probability, the prediction."""
     probabilities = predict(network, images)
     with drawing(path, 11, 2.75 * len(images) + 0.3) as figure:
         rows = figure.subplots(len(images), 4, squeeze=False)
@@ -131,7 +131,7 @@ def plot_losses(path: Path, rows: Rows) -> None:
 
 
 def metrics(path: Path) -> None:
-    """Question 3's four values; section 2.4.3 on a picture that is nine tenths ground; sizes of the seed's networks."""
+    """Question 3's four values; section 2.4.3 on a picture that is nine tenths ground; the networks' sizes."""
     matrices = {"eye": torch.eye(3), "ones": torch.ones(3, 3), "zeros": torch.zeros(3, 3)}
     result = {}
     for a, b in (("eye", "eye"), ("eye", "ones"), ("zeros", "ones"), ("zeros", "zeros")):

@@ -1,4 +1,4 @@
-"""What goes wrong with networks that read pictures well (seed 001, its last part), measured.
+"""What goes wrong with networks that read pictures well (the CIFAR tutorial, its last part), measured.
 
     python -m labs.weaknesses attack --cifar runs/cifar10    small steps against CIFAR-10's network, and cats and dogs'
     python -m labs.weaknesses pictures                       cats and dogs greyed, or in other colours
