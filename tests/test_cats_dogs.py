@@ -397,9 +397,7 @@ def test_missing_weights_are_refused(data, tmp_path):
     assert re.fullmatch("error: there are no weights [^\n]+", status)
 
 
-@pytest.mark.parametrize(
-    "held", [b"hello", b"the weights", "model.pth", "labs/weights/lenet.pth", "labs/resnet.py"]
-)
+@pytest.mark.parametrize("held", [b"hello", b"the weights", "model.pth", "labs/weights/lenet.pth", "labs/resnet.py"])
 def test_a_file_of_anything_else_is_refused_as_weights(tmp_path, held):
     path = tmp_path / "a.pth"
     path.write_bytes(held if isinstance(held, bytes) else (ROOT / held).read_bytes())
