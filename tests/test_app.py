@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from test_digit_page import DESKTOP, PHONE, SEVENS, draw
 
+import labs.app.__main__ as lab
 from labs.app import answers
 from train_lenet import load_mnist
 from training import pick_device
@@ -255,10 +256,15 @@ def run(*arguments, **options):
         ("ImportError('Using SOCKS proxy, but socksio is missing')", "Using SOCKS proxy, but socksio is missing"),
     ],
 )
-def test_without_gradio_or_what_it_needs_the_command_says_so(tmp_path, missing, said):
+def test_without_gradio_or_what_it_needs_the_command_says_so(tmp_path, monkeypatch, missing, said):
     (tmp_path / "gradio.py").write_text(f"raise {missing}")
-    result = run(env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    assert (result.returncode, result.stderr) == (1, f"error: the page needs Gradio: {said}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("gradio", "labs.app.page"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "argv", ["app"])
+    with pytest.raises(SystemExit) as stop:
+        lab.main()
+    assert stop.value.code == f"error: the page needs Gradio: {said}"
 
 
 def test_a_port_in_use_is_an_error_in_one_line(app):

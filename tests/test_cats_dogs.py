@@ -5,12 +5,11 @@ Cats here are red noise and dogs blue. Trainings are `--quick`.
 
 import csv
 import json
-import os
 import re
-import subprocess
 import sys
 import tarfile
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
 import labs.cats_dogs.__main__ as cats_dogs
 from labs.cats_dogs import scores
@@ -109,6 +107,8 @@ def test_another_layout_is_refused(own_data, spoil):
 
 
 def test_a_picture_is_what_the_seeds_transform_makes_of_it(data):
+    from torchvision.transforms import Compose, Normalize, Resize, ToTensor  # late, for the processes of these tests
+
     path = data / "cat" / "cat.3.jpg"
     transform = Compose([Resize((24, 24)), ToTensor(), Normalize([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])])
     assert torch.allclose(normalize(open_picture(path, 24)), transform(Image.open(path)), atol=1e-6)
@@ -306,13 +306,17 @@ def test_tensorboard_gets_scalars_pictures_and_the_graph(data, tmp_path):
     assert {"train_loss", "validation_loss", "validation_accuracy"} <= set(tags["scalars"])
 
 
-def test_two_processes_train_together_and_one_speaks(data, tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "labs.cats_dogs"]
+def lab(words: list[str]) -> None:
+    """The command, for a process of its own."""
+    sys.argv = ["cats_dogs.py", *words]
+    cats_dogs.main()
+
+
+def test_two_processes_train_together_and_one_speaks(start_two, data, tmp_path):
     words = ["train", "--data", str(data), *SMALL, "--stages", "16:1:8", "--out", str(tmp_path / "run")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(torchrun + words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 4
+    first, second = start_two(*[partial(lab, words)] * 2)
+    assert (first.status, second.status, second.out) == (0, 0, ""), first.error + second.error
+    assert len(first.out.splitlines()) == 4
     assert len(rows_of(tmp_path / "run" / "losses.csv")) == 4
 
 

@@ -27,7 +27,7 @@ NETWORKS = {
     "CifarCNN": (CifarCNN, (3, 32, 32)),
     "FastCNN": (lambda: FastCNN((8, 8, 8)), (3, 32, 32)),
     "plain": (partial(plain, 2), (3, 224, 224)),
-    "ResNet-18": (partial(resnet18, 2), (3, 96, 96)),
+    "ResNet-18": (partial(resnet18, 2), (3, 64, 64)),
 }
 
 
@@ -125,6 +125,11 @@ def test_after_a_hundred_pictures_a_new_sheet_begins(tmp_path, monkeypatch):
 
 
 def test_the_weights_of_a_run_on_cats_and_dogs_are_read(tmp_path, monkeypatch, capsys):
+    """Its pictures have 64 rows here, for 224 take seconds, and the sheets are left to the test of the car."""
+    open_picture = lab.open_picture
+    monkeypatch.setattr(lab, "open_picture", lambda path, _: open_picture(path, 64))
+    for name in ("draw_sheets", "draw_levels"):
+        monkeypatch.setattr(lab, name, lambda *_: None)
     save_network(tmp_path / "cats_dogs.pth", small(2), "small", size=64)
     run(monkeypatch, "cats_dogs", lab.ROOT / "car.jpg", "--out", tmp_path, "--model", tmp_path / "cats_dogs.pth")
     assert "by its gradient" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from report import figures
 
@@ -34,11 +35,14 @@ MADE_FROM_RESULTS = [name for name, source in SOURCES.items() if source is not N
 
 @pytest.fixture
 def results(tmp_path, monkeypatch) -> Path:
-    """A copy of the results; figures drawn from it go to another folder."""
+    """A copy of the results; figures drawn from it go to another folder, small and not laid out: it is faster."""
+    savefig = Figure.savefig
     folder = shutil.copytree(figures.RESULTS, tmp_path / "results")
     (tmp_path / "figures").mkdir()
     monkeypatch.setattr(figures, "RESULTS", folder)
     monkeypatch.setattr(figures, "FOLDER", tmp_path / "figures")
+    monkeypatch.setattr(figures, "Figure", lambda figsize, layout: Figure(figsize))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: savefig(figure, path, dpi=60))
     return folder
 
 
@@ -70,7 +74,7 @@ def test_a_figure_changes_when_its_results_do_and_only_then(results, name):
 
 @pytest.mark.parametrize("name", ["both", "car_mask", "unet_place", "lenet_filters", "unet_filters"])
 def test_what_a_network_sees_is_drawn_from_the_weights_in_the_repository(results, name):
-    assert len(drawn(name)) > 10_000
+    assert len(drawn(name)) > 8_000  # an empty one has 5,000
 
 
 def test_a_figure_without_its_results_is_one_error(results, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """The mask lies where the car is; every picture is taken, every failure is one line, and nothing is half written."""
 
+import functools
+import io
 import os
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import numpy as np
 import PIL
 import pytest
 import torch
+from conftest import ended
 from PIL import Image, ImageDraw
 
 import infer_unet
@@ -55,11 +58,6 @@ def folder(tmp_path: Path) -> Path:
     torch.save(brightness_network().state_dict(), tmp_path / "model.pth")
     bright_box(90, 60)[0].save(tmp_path / "car.png")
     return tmp_path
-
-
-def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, SCRIPT, *map(str, arguments), "--device", "cpu"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 def main(monkeypatch, folder: Path, *arguments: object) -> str | int | None:
@@ -262,11 +260,18 @@ def test_a_pixel_that_is_no_number_leaves_the_others_as_they_are(tmp_path, value
     assert np.abs(read.astype(float) - RAMP[:, :, None] * 255).max() <= 1
 
 
-def test_a_damaged_exif_does_not_matter(folder):
+def command_in(words: list[str]) -> None:
+    """The command, for a process of its own."""
+    sys.argv = ["infer_unet.py", *words, "--device", "cpu"]
+    infer_unet.main()
+
+
+def test_a_damaged_exif_does_not_matter(start, folder):
+    """In a process of its own, for Pillow warns, and pytest has warnings its own way."""
     damaged = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"
     Image.new("RGB", (40, 30), "white").save(folder / "photo.jpg", exif=damaged)
-    done = run(folder, "photo.jpg", "out.png")
-    assert (done.returncode, done.stderr) == (0, "")
+    process = start(folder, functools.partial(command_in, ["photo.jpg", "out.png", "--size", "32"]))
+    assert ended(process, folder)[::2] == (0, "")
     assert Image.open(folder / "out.png").size == (40, 30)
 
 
@@ -426,11 +431,11 @@ def test_the_figure_shows_the_input_image_beside_the_mask_where_it_is_zero(tmp_p
 # The command
 
 
-def test_the_command_writes_overlay_mask_and_figure_and_prints_the_cars_share(folder):
-    done = run(folder, "car.png", "out.png", "--mask", "mask.png", "--figure", "figure.png", "--size", 60)
+def test_the_command_writes_overlay_mask_and_figure_and_prints_the_cars_share(folder, monkeypatch, capsys):
+    words = ["car.png", "out.png", "--mask", "mask.png", "--figure", "figure.png", "--size", 60]
+    assert main(monkeypatch, folder, *words) == 0
     expected = bright_box(90, 60)[1]
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"out.png: car on {expected.mean():.1%} of the picture\n"
+    assert capsys.readouterr() == (f"out.png: car on {expected.mean():.1%} of the picture\n", "")
     assert np.array_equal(np.asarray(Image.open(folder / "mask.png")), expected * 255)
     drawn = overlay(*bright_box(90, 60))
     assert np.array_equal(np.asarray(Image.open(folder / "out.png")), np.asarray(drawn))
@@ -445,13 +450,12 @@ def test_the_repositorys_own_model_is_found_from_another_folder(folder, monkeypa
     assert main(monkeypatch, folder, "car.png", "out.png", "--size", 32) == 0
 
 
-def test_a_name_that_standard_output_cannot_spell_stops_nothing(folder):
+def test_a_name_that_standard_output_cannot_spell_stops_nothing(folder, monkeypatch):
     (folder / "car.png").rename(folder / "\u8f66.png")
-    command = [sys.executable, SCRIPT, "\u8f66.png", "\u51fa.png", "--size", "32", "--device", "cpu"]
-    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.startswith(rb"\u51fa.png: car on ")
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="cp1252"))
+    assert main(monkeypatch, folder, "\u8f66.png", "\u51fa.png", "--size", 32) == 0
+    assert printed.getvalue().startswith(rb"\u51fa.png: car on ")
     assert (folder / "\u51fa.png").exists()
 
 
@@ -520,7 +524,8 @@ def test_a_bad_picture_is_one_error_and_nothing_is_written(folder, monkeypatch, 
 
 
 def test_an_error_is_one_line_on_standard_error_and_exit_status_1(folder):
-    done = run(folder, "missing.png", "out.png")
+    command = [sys.executable, SCRIPT, "missing.png", "out.png"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: there is no picture missing.png\n"
 
@@ -673,18 +678,18 @@ def test_every_picture_of_a_folder_is_done(pictures, monkeypatch, capsys):
     assert Image.open(pictures / "out" / "b.png").size == (30, 40)
 
 
-def test_a_picture_that_cannot_be_read_here_is_listed_and_not_passed_over(pictures):
+def test_a_picture_that_cannot_be_read_here_is_listed_and_not_passed_over(pictures, monkeypatch):
     (pictures / "in" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-    done = run(pictures, "in", "out", "--size", 32)
-    assert done.returncode == 1 and "IMG_1.HEIC" in done.stderr and "JPEG or PNG" in done.stderr
+    said = main(monkeypatch, pictures, "in", "out", "--size", 32)
+    assert "IMG_1.HEIC" in said and "JPEG or PNG" in said
     assert names(pictures / "out") == {"a.png", "b.png", "c.png"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes any bytes for a name")
-def test_a_name_that_is_no_utf_8_is_done_like_any_other(pictures):
+def test_a_name_that_is_no_utf_8_is_done_like_any_other(pictures, monkeypatch, capsys):
     (pictures / "in" / "a.jpg").rename(pictures / "in" / os.fsdecode("汽车.jpg".encode("gbk")))
-    done = run(pictures, "in", "out", "--size", 32)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert main(monkeypatch, pictures, "in", "out", "--size", 32) == 0
+    assert capsys.readouterr().err == ""
     assert os.fsdecode("汽车.png".encode("gbk")) in names(pictures / "out")
 
 
@@ -694,13 +699,11 @@ def test_a_name_of_83_chinese_characters_is_done_like_any_other(pictures, monkey
     assert f"{'车' * 83}.png" in names(pictures / "out")
 
 
-def test_in_a_folder_the_others_are_done_and_each_failure_is_listed(pictures):
+def test_in_a_folder_the_others_are_done_and_each_failure_is_listed(pictures, monkeypatch):
     (pictures / "in" / "bad.png").write_text("no picture")
     truncated(pictures / "in" / "c2.jpg")
-    done = run(pictures, "in", "out", "--size", 32)
-    assert done.returncode == 1
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 3
+    errors = main(monkeypatch, pictures, "in", "out", "--size", 32).splitlines()
+    assert len(errors) == 3 and all(line.startswith("error: ") for line in errors)
     assert "bad.png" in errors[0] and "c2.jpg" in errors[1] and errors[2] == "error: 2 of 5 pictures could not be done"
     assert names(pictures / "out") == {"a.png", "b.png", "c.png"}
 

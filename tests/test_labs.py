@@ -22,9 +22,10 @@ def modules_after(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-def test_no_lab_loads_before_its_work_what_takes_as_long_as_pytorch():
+def test_no_lab_and_no_report_loads_before_its_work_what_takes_as_long_as_pytorch():
     assert len(LABS) == 11
-    loaded = modules_after("".join(f"import labs.{lab}.__main__\n" for lab in LABS))
+    reports = "import report.tables, report.harness, report.fill, report.handin, report.draw_car\n"
+    loaded = modules_after(reports + "".join(f"import labs.{lab}.__main__\n" for lab in LABS))
     assert not loaded & {"torchvision", "matplotlib", "gradio", "torch._dynamo", "tensorboard"}
 
 

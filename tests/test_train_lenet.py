@@ -1,6 +1,6 @@
 """The digits arrive whole, the network learns, and a run survives whatever kills it.
 
-The runs are real processes of `train_lenet.main` on a few real digits. A fork server imports PyTorch for all of them.
+The runs are real processes of `train_lenet.main` on a few real digits, forked from one that has imported PyTorch.
 """
 
 import contextlib
@@ -14,20 +14,18 @@ import re
 import shutil
 import signal
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 from urllib.error import URLError
 
 import matplotlib.figure
 import pytest
 import torch
+from conftest import LINUX, Ended, ended
 from PIL import Image
 from torch.optim.lr_scheduler import OneCycleLR
-from torchvision.datasets import MNIST
 
 import train_lenet
 import training
@@ -36,9 +34,9 @@ from train_lenet import Batches, evaluate, load_mnist, random_affine, train_epoc
 
 ROOT = Path(__file__).parent.parent
 RAW = ROOT / "data" / "MNIST" / "raw"
+RESOURCES = [(f"{name}.gz", md5) for name, (md5, _) in train_lenet.MNIST_FILES.items()]
 SMALL = ["--epochs", "3", "--batch-size", "50", "--device", "cpu"]
 FILES = ["checkpoint.pth", "confusion.png", "curves.png", "history.csv", "lenet.pth", "mistakes.png"]
-LINUX = sys.platform == "linux"
 no_signals = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send a process this signal")
 
 Digits = tuple[torch.Tensor, torch.Tensor]
@@ -149,6 +147,12 @@ def test_what_is_downloaded_is_torchvisions_four_archives(archives, tmp_path, mo
     )
 
 
+def test_the_archives_and_their_checksums_are_torchvisions():
+    from torchvision.datasets import MNIST  # not at the top: every process of these tests would load it
+
+    assert MNIST.resources == RESOURCES
+
+
 def command_error(monkeypatch, *arguments: object) -> str:
     """The one line with which the command ends when it is given `arguments`."""
     monkeypatch.setattr(sys, "argv", ["train_lenet.py", *map(str, arguments)])
@@ -158,13 +162,13 @@ def command_error(monkeypatch, *arguments: object) -> str:
     return stop.value.code
 
 
-@pytest.mark.parametrize(("name", "md5"), MNIST.resources)
+@pytest.mark.parametrize(("name", "md5"), RESOURCES)
 def test_a_damaged_archive_is_named_with_its_md5_and_its_place(archives, monkeypatch, name, md5):
     damaged = archives / "MNIST" / "raw" / name
     damaged.write_bytes(damaged.read_bytes()[:-1])
     message = command_error(monkeypatch, "--data", archives)
     assert f"{damaged} (MD5 {md5})" in message
-    assert [other for other, _ in MNIST.resources if other in message] == [name]
+    assert [other for other, _ in RESOURCES if other in message] == [name]
 
 
 def test_a_missing_archive_is_named_with_its_md5_and_its_place(archives, monkeypatch):
@@ -176,7 +180,7 @@ def test_a_missing_archive_is_named_with_its_md5_and_its_place(archives, monkeyp
 
 def test_all_four_archives_are_named_where_there_is_none(archives, monkeypatch):
     message = command_error(monkeypatch, "--data", archives / "elsewhere")
-    assert all(f"{name} (MD5 {md5})" in message for name, md5 in MNIST.resources)
+    assert all(f"{name} (MD5 {md5})" in message for name, md5 in RESOURCES)
 
 
 def test_what_torchvision_prints_about_its_mirrors_is_not_shown(archives, monkeypatch, capsys):
@@ -342,23 +346,11 @@ def test_each_step_follows_the_gradient_of_its_own_batch_alone():
 # Whole runs
 
 
-class Ended(NamedTuple):
-    status: int
-    out: str
-    error: str
+def lenet(digits: Path, arguments: list[str], prepare: Callable[[], None]) -> None:
+    """The command, in a process of its own: it trains on the few digits of a file, and tests on others there.
 
-
-def child(folder: Path, digits: Path, arguments: list[str], prepare: Callable[[], None]) -> None:
-    """A process of its own: the command in `folder`, what it prints in `out.txt` and `error.txt` there.
-
-    It trains on the few digits of a file, and tests on others. `prepare` arranges what will happen to it.
+    `prepare` arranges what will happen to it.
     """
-    os.chdir(folder)
-    for name, stream in (("out.txt", sys.stdout), ("error.txt", sys.stderr)):
-        with open(name, "w") as file:
-            os.dup2(file.fileno(), stream.fileno())
-    torch.set_num_threads(1)
-    train_lenet.tqdm.set_lock(threading.RLock())  # tqdm's own would outlive a process that is killed
     sets = torch.load(digits, weights_only=True)
     train_lenet.load_mnist = lambda root, train: sets["train" if train else "test"]
     train_lenet.VALIDATION_DIGITS = 200
@@ -378,35 +370,24 @@ def draw_nothing() -> None:
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory, train_digits, test_digits):
-    """start(folder, *arguments) starts the command as a process, working in `folder`."""
+def start_lenet(start, tmp_path_factory, train_digits, test_digits):
+    """start_lenet(folder, *arguments) starts the command as a process, working in `folder`."""
     digits = tmp_path_factory.mktemp("digits") / "digits.pt"
     sets = {"train": (train_digits, 1000), "test": (test_digits, 300)}
     torch.save({name: tuple(part[:count].clone() for part in both) for name, (both, count) in sets.items()}, digits)
-    context = multiprocessing.get_context("forkserver" if LINUX else "spawn")
-    if LINUX:
-        context.set_forkserver_preload(["train_lenet", "pytest", "matplotlib.backends.backend_agg"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
 
-        def start(folder: Path, *arguments: str, prepare: Callable[[], None] = draw_nothing):
-            (folder / "out.txt").unlink(missing_ok=True)
-            process = context.Process(target=child, args=(folder, digits, list(arguments), prepare))
-            process.start()
-            return process
+    def start_lenet(folder: Path, *arguments: str, prepare: Callable[[], None] = draw_nothing):
+        return start(folder, functools.partial(lenet, digits, list(arguments), prepare))
 
-        yield start
+    return start_lenet
 
 
 @pytest.fixture(scope="module")
-def run(start):
+def run(start_lenet):
     """run(folder, *arguments) runs the command as a process, working in `folder`, to its end."""
 
     def run(folder: Path, *arguments: str, prepare: Callable[[], None] = draw_nothing) -> Ended:
-        process = start(folder, *arguments, prepare=prepare)
-        process.join()
-        return Ended(process.exitcode, (folder / "out.txt").read_text(), (folder / "error.txt").read_text())
+        return ended(start_lenet(folder, *arguments, prepare=prepare), folder)
 
     return run
 
@@ -442,11 +423,11 @@ def halfway(tmp_path, whole, started) -> Path:
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory, start) -> Path:
+def started(tmp_path_factory, start_lenet) -> Path:
     if os.name == "nt":
         pytest.skip("Windows cannot kill a process at a chosen file")
     folder = tmp_path_factory.mktemp("started")
-    start(folder, *SMALL, "--out", "run", prepare=functools.partial(die_before_file, 3)).join()
+    start_lenet(folder, *SMALL, "--out", "run", prepare=functools.partial(die_before_file, 3)).join()
     assert len(rows(folder / "run")) == 1
     return folder / "run"
 
@@ -653,9 +634,9 @@ def forgetful(tmp_path_factory, run) -> tuple[Path, Ended]:
 
 @no_signals
 @pytest.mark.parametrize("files", [3, 7], ids=["after its first epoch", "after its last epoch"])
-def test_a_network_with_dropout_ends_as_if_it_was_never_killed(start, run, forgetful, tmp_path, files):
+def test_a_network_with_dropout_ends_as_if_it_was_never_killed(start_lenet, run, forgetful, tmp_path, files):
     die = functools.partial(with_dropout, functools.partial(die_before_file, files))
-    start(tmp_path, *SMALL, "--out", "run", prepare=die).join()
+    start_lenet(tmp_path, *SMALL, "--out", "run", prepare=die).join()
     assert len(rows(tmp_path / "run")) == files // 2
     ended = run(tmp_path, *SMALL, "--out", "run", "--resume", prepare=functools.partial(with_dropout, draw_nothing))
     assert ended.out.splitlines()[-1] == forgetful[1].out.splitlines()[-1]
@@ -671,7 +652,7 @@ def go_slowly() -> None:
     """Makes each of the 20 steps of an epoch last, so that the run is still there when it is to be killed."""
     draw_nothing()
     distort = train_lenet.random_affine
-    train_lenet.random_affine = lambda *given: (time.sleep(0.04), distort(*given))[1]
+    train_lenet.random_affine = lambda *given: (time.sleep(0.02), distort(*given))[1]
 
 
 def wait_until(happened: Callable[[], bool], process: multiprocessing.Process) -> None:
@@ -684,14 +665,14 @@ def wait_until(happened: Callable[[], bool], process: multiprocessing.Process) -
 
 
 @no_signals
-def test_a_run_killed_at_random_moments_ends_as_if_it_never_was(start, run, whole, tmp_path):
+def test_a_run_killed_at_random_moments_ends_as_if_it_never_was(start_lenet, run, whole, tmp_path):
     moments = random.Random(0)
     for epochs in range(3):  # killed in its first epoch, then in its second, then in its third
-        process = start(tmp_path, *SMALL, "--out", "run", "--resume", prepare=go_slowly)
+        process = start_lenet(tmp_path, *SMALL, "--out", "run", "--resume", prepare=go_slowly)
         wait_until(lambda: "Training" in (tmp_path / "out.txt").read_text(), process)
         if epochs:
             wait_until(lambda least=epochs: len(rows(tmp_path / "run")) >= least, process)
-        process.join(moments.uniform(0, 0.7))
+        process.join(moments.uniform(0, 0.35))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -710,8 +691,8 @@ def test_a_run_killed_before_its_first_checkpoint_starts_afresh_and_says_so(run,
 
 
 @no_signals
-def test_ctrl_c_says_how_the_run_ends_as_if_it_was_never_stopped(start, run, whole, tmp_path):
-    process = start(tmp_path, *SMALL, "--out", "run", prepare=go_slowly)
+def test_ctrl_c_says_how_the_run_ends_as_if_it_was_never_stopped(start_lenet, run, whole, tmp_path):
+    process = start_lenet(tmp_path, *SMALL, "--out", "run", prepare=go_slowly)
     wait_until(lambda: (tmp_path / "run" / "history.csv").exists(), process)
     os.kill(process.pid, signal.SIGINT)
     process.join()
@@ -755,27 +736,27 @@ def test_resuming_with_other_settings_lists_them_and_changes_nothing(run, halfwa
     assert contents(halfway / "run") == before
 
 
-def use_two_threads() -> None:
+def claim_two_threads() -> None:
     draw_nothing()
-    torch.set_num_threads(2)
+    torch.get_num_threads = lambda: 2
 
 
 def die_with_two_threads(number: int) -> None:
-    use_two_threads()
+    claim_two_threads()
     die_before_file(number)
 
 
 @no_signals
-def test_each_resumption_elsewhere_warns_not_only_the_first(run, start, halfway):
+def test_each_resumption_elsewhere_warns_not_only_the_first(run, start_lenet, halfway):
     die_in_the_second_epoch = functools.partial(die_with_two_threads, 3)
-    start(halfway, "--out", "run", "--resume", prepare=die_in_the_second_epoch).join()
+    start_lenet(halfway, "--out", "run", "--resume", prepare=die_in_the_second_epoch).join()
     assert len(rows(halfway / "run")) == 2
-    ended = run(halfway, "--out", "run", "--resume", prepare=use_two_threads)
+    ended = run(halfway, "--out", "run", "--resume", prepare=claim_two_threads)
     assert re.search(r"^warning: .*threads 2 \(the run began on 1\)$", ended.error, re.MULTILINE)
 
 
 def test_resuming_with_another_thread_count_warns_and_goes_on(run, halfway):
-    ended = run(halfway, "--out", "run", "--resume", prepare=use_two_threads)
+    ended = run(halfway, "--out", "run", "--resume", prepare=claim_two_threads)
     assert ended.status == 0
     assert re.search(r"^warning: .*threads 2 \(the run began on 1\)$", ended.error, re.MULTILINE)
 

@@ -1,6 +1,7 @@
 """The U-Net trains on photographs split by car, goes on where it was stopped, and is scored on cars it never saw."""
 
 import csv
+import functools
 import os
 import random
 import re
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import Ended, ended
 from PIL import Image
 
 import carvana
@@ -43,6 +46,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EYE, ONES, ZEROS = torch.eye(3), torch.ones(3, 3), torch.zeros(3, 3)
 SMALL = ["--base-channels", "3", "--val-cars", "1", "--device", "cpu", "--lr", "0.02"]
 STAGES = "32:5:2,48:3:4"
+SHORT = "32:2:2,48:1:4"
 
 
 def draw(rng: np.random.Generator, width: int = 96, height: int = 64) -> tuple[Image.Image, Image.Image]:
@@ -96,6 +100,12 @@ def run_main(monkeypatch, *words) -> None:
     train_unet.main()
 
 
+def only_train(monkeypatch) -> None:
+    """No report and no curves, which take longer to draw than these networks to train."""
+    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    monkeypatch.setattr(training, "plot_curves", lambda *_: None)
+
+
 def error_of(monkeypatch, *words) -> str:
     """The error with which `python train_unet.py WORDS` ends."""
     with pytest.raises(SystemExit) as stop:
@@ -104,28 +114,31 @@ def error_of(monkeypatch, *words) -> str:
     return stop.value.code
 
 
-def environment() -> dict[str, str]:
-    """For other processes: as many threads as here, since sums in another order have other bits."""
-    threads = str(torch.get_num_threads())
-    return {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+def as_it_is() -> None:
+    pass
+
+
+def checkpoint_each_step() -> None:
+    training.CHECKPOINT_SECONDS = 0
+
+
+def prepared_main(prepare: Callable[[], None], words: list[str]) -> None:
+    prepare()
+    sys.argv = ["train_unet.py", *words]
+    train_unet.main()
+
+
+def unet(*words: object, prepare: Callable[[], None] = as_it_is) -> Callable[[], None]:
+    """What `python train_unet.py WORDS` does, for a process of its own; `prepare` arranges what will happen to it."""
+    return functools.partial(prepared_main, prepare, list(map(str, words)))
 
 
 @pytest.fixture(scope="module")
 def finished_run(data, tmp_path_factory) -> tuple[Path, str]:
     """The folder of a run over two sizes that nothing interrupted, and what it printed."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    command = [
-        sys.executable,
-        ROOT / "train_unet.py",
-        "--data",
-        data,
-        *SMALL,
-        "--stages",
-        "32:5:2,48:3:4",
-        "--out",
-        out,
-    ]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
+    command = [sys.executable, ROOT / "train_unet.py", "--data", data, *SMALL, "--stages", STAGES, "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stderr) == (0, "")
     return out, done.stdout
 
@@ -265,14 +278,6 @@ def test_damaged_photographs_are_told_before_anything_is_written(own_data, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("stages", ["32:1:8", "32:5:4", "32:10:4", "32:20:8"])
-def test_a_run_may_have_any_number_of_steps(data, tmp_path, monkeypatch, stages):
-    """1, 10, 20 and 20 steps: PyTorch's OneCycleLR divides by zero when its warm-up is one step exactly."""
-    monkeypatch.setattr(train_unet, "score_pictures", lambda model, pairs, *_: [{"dice": 0.5, "jaccard": 0.4}])
-    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
-    run_main(monkeypatch, "--data", data, "--out", tmp_path / "run", *SMALL, "--stages", stages)
-
-
 # Whole runs
 
 
@@ -318,7 +323,7 @@ def test_the_best_weights_are_of_the_last_size(finished_run, data):
 def test_a_higher_dice_at_a_smaller_size_is_not_kept(data, tmp_path, monkeypatch):
     dice = iter([0.9, 0.3, 0.5, 0.4])
     monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": next(dice), "jaccard": 0.1}])
-    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    only_train(monkeypatch)
     kept = []
     monkeypatch.setattr(train_unet, "save_weights", lambda path, *_: kept.append(path.name))
     run_main(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:1:8,48:3:8")
@@ -337,7 +342,7 @@ def test_after_a_stop_a_worse_epoch_does_not_replace_the_best_weights(data, tmp_
         return [{"dice": value, "jaccard": 0.1}]
 
     monkeypatch.setattr(train_unet, "score_pictures", rated)
-    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    only_train(monkeypatch)
     words = ["--data", data, "--out", tmp_path, *SMALL, "--stages", "32:2:8", "--resume"]
     with pytest.raises(SystemExit):
         run_main(monkeypatch, *words)
@@ -351,7 +356,7 @@ def test_every_epoch_shows_all_photographs_in_an_order_and_a_variation_of_its_ow
     load, shown = CarDataset.__getitem__, []
     monkeypatch.setattr(CarDataset, "__getitem__", lambda self, i: shown.append((self.epoch, i)) or load(self, i))
     monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": 0.5, "jaccard": 0.4}])
-    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    only_train(monkeypatch)
     run_main(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:2:1")
     assert [epoch for epoch, _ in shown] == [1] * 8 + [2] * 8
     first, second = ([index for _, index in shown[start : start + 8]] for start in (0, 8))
@@ -373,7 +378,7 @@ def test_the_selection_photographs_are_drawn_by_the_seed(tmp_path, monkeypatch):
     """The first ones would be views of one car only."""
     data, scored = draw_cars(tmp_path / "data", cars=3, views=9), []
     monkeypatch.setattr(train_unet, "SELECTION_PICTURES", 4)
-    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    only_train(monkeypatch)
     monkeypatch.setattr(
         train_unet, "score_pictures", lambda _, pairs, *__: scored.extend(pairs) or [{"dice": 0.5, "jaccard": 0.4}]
     )
@@ -447,7 +452,7 @@ def test_extra_pictures_are_trained_on_and_nothing_else(data, extra, tmp_path, m
     load, shown = carvana.load_sample, set()
     monkeypatch.setattr(carvana, "load_sample", lambda pair, *size: shown.add(pair[0]) or load(pair, *size))
     monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": 0.5, "jaccard": 0.4}])
-    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    only_train(monkeypatch)
     words = ["--data", data, "--extra", extra, "--out", tmp_path / "run", *SMALL, "--stages", "32:1:8"]
     run_main(monkeypatch, *words)
     assert "Training on 11 photographs, selecting on 2, reporting on 2: split by car; " in capsys.readouterr().out
@@ -491,7 +496,7 @@ def test_extra_pictures_of_cars_that_are_reported_on_are_refused_and_named(data,
 
 def test_a_run_can_start_from_weights_and_has_their_width(finished_run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(train_unet, "score_pictures", lambda *_: [{"dice": 0.5, "jaccard": 0.4}])
-    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    only_train(monkeypatch)
     first = finished_run[0] / "model.pth"
     words = ["--data", data, "--val-cars", "1", "--device", "cpu", "--stages", "32:1:8", "--lr", "1e-9"]
     run_main(monkeypatch, *words, "--model", first, "--out", tmp_path, "--resume")  # --resume finds nothing, yet
@@ -614,17 +619,17 @@ def test_the_loss_is_computed_in_float32_however_the_network_computes(monkeypatc
     assert types == [torch.float32]
 
 
-def start(steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+def start_training(steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     settings = {"seed": 0, "base_channels": 2, "lr": 0.003}
     return train_unet.begin_training(settings, None, steps, torch.device("cpu"))[1:]
 
 
 def test_the_weights_decay_as_the_report_says():
-    assert [group["weight_decay"] for group in start(100)[0].param_groups] == [0.01]
+    assert [group["weight_decay"] for group in start_training(100)[0].param_groups] == [0.01]
 
 
 def test_the_learning_rate_rises_in_the_first_twentieth_of_the_steps_and_then_falls():
-    optimizer, scheduler = start(100)
+    optimizer, scheduler = start_training(100)
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -634,8 +639,18 @@ def test_the_learning_rate_rises_in_the_first_twentieth_of_the_steps_and_then_fa
     assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
 
 
+@pytest.mark.parametrize("steps", [1, 10, 20, 40])
+def test_a_training_may_have_any_number_of_steps(steps):
+    """PyTorch's OneCycleLR divides by zero when its warm-up is one step exactly."""
+    optimizer, scheduler = start_training(steps)
+    for _ in range(steps):
+        optimizer.step()
+        scheduler.step()
+    assert 0 < optimizer.param_groups[0]["lr"] < 0.003
+
+
 def test_the_momentum_stays_while_the_learning_rate_changes():
-    optimizer, scheduler = start(100)
+    optimizer, scheduler = start_training(100)
     for _ in range(3):
         optimizer.step()
         scheduler.step()
@@ -670,7 +685,7 @@ def test_the_workers_that_are_asked_for_load_the_photographs(data, tmp_path, mon
     monkeypatch.setattr(
         train_unet, "DataLoader", lambda *args, **options: loaders.append(options) or loader(*args, **options)
     )
-    monkeypatch.setattr(train_unet, "report_on", lambda *_: None)
+    only_train(monkeypatch)
     run_main(monkeypatch, "--data", data, "--out", tmp_path, *SMALL, "--stages", "32:1:8", "--workers", "1")
     assert [(options["num_workers"], options["pin_memory"]) for options in loaders] == [(1, False)]
 
@@ -749,51 +764,47 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(data, tmp_path, monke
 
 # Stopping and going on, as real processes
 
-DRIVER = "import train_unet, training; training.CHECKPOINT_SECONDS = 0; train_unet.main()"
 
-
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(data, finished_run, tmp_path):
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(start, data, finished_run, tmp_path):
     whole, _ = finished_run
     out, rng = tmp_path / "killed", random.Random(0)
     words = ["--data", data, *SMALL, "--stages", STAGES, "--out", out, "--resume"]
-    command = [sys.executable, "-c", DRIVER, *map(str, words)]
+    again = unet(*words, prepare=checkpoint_each_step)
 
     def steps() -> int:
         return len((out / "losses.csv").read_text().splitlines()) if (out / "losses.csv").exists() else 0
 
-    kills = 0
     for _ in range(2):
-        start = steps()
-        with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL) as process:
-            while steps() == start and process.poll() is None:
-                time.sleep(0.002)
-            time.sleep(rng.uniform(0, 0.15))
-            kills += process.poll() is None
-            process.kill()
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert kills == 2
+        before, process = steps(), start(tmp_path, again)
+        while steps() == before and process.is_alive():
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.15))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert ended(start(tmp_path, again), tmp_path)[::2] == (0, "")
     for name in ("best.pth", "model.pth", "losses.csv", "scores.csv"):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
     without_seconds = [[{**row, "seconds": 0} for row in rows_of(run / "history.csv")] for run in (out, whole)]
     assert without_seconds[0] == without_seconds[1]
 
 
+def go_slowly() -> None:
+    """Makes each step last, so that the run is still there when it is to be stopped."""
+    checkpoint_each_step()
+    loss = train_unet.segmentation_loss
+    train_unet.segmentation_loss = lambda *args: time.sleep(0.1) or loss(*args)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_says_how_to_go_on_and_that_works(data, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_says_how_to_go_on_and_that_works(start, data, tmp_path, monkeypatch, capsys):
     words = ["--data", data, *SMALL, "--stages", "32:3:2", "--workers", "1"]
-    slow = "import time, train_unet, training; training.CHECKPOINT_SECONDS = 0; loss = train_unet.segmentation_loss; "
-    slow += "train_unet.segmentation_loss = lambda *args: time.sleep(0.3) or loss(*args); train_unet.main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", slow, *map(str, words)],
-        **{"cwd": tmp_path, "env": environment(), "text": True},
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
-    ) as process:
-        while not list(tmp_path.glob("runs/*/checkpoint.pth")):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=200)
-    assert process.returncode == 130
+    process = start(tmp_path, unet(*words, prepare=go_slowly))
+    while not list(tmp_path.glob("runs/*/checkpoint.pth")) and process.is_alive():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    status, _, errors = ended(process, tmp_path)
+    assert status == 130
     (out,) = tmp_path.glob("runs/*")
     again = re.search("^Stopped. To go on: the same command with (.+)$", errors, re.MULTILINE)[1]
     assert again == f"--out {out.relative_to(tmp_path)} --resume"
@@ -814,24 +825,22 @@ if __name__ == "__main__":
 """
 
 
-def torchrun(script: Path, *words) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", script, *words]
-    return subprocess.run(list(map(str, command)), env=environment(), capture_output=True, text=True, timeout=200)
-
-
 @pytest.fixture(scope="module")
 def run_of_two(data, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A run of two processes in float32: bfloat16, on CPUs that have it, rounds by more than 1e-4."""
+    """A run of two processes, as `torchrun` starts them, in float32: bfloat16 rounds by more than 1e-4."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "driver.py").write_text(FLOAT32)
-    return folder / "run", torchrun(
-        folder / "driver.py", "--data", data, *SMALL, "--stages", STAGES, "--out", folder / "run"
-    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", folder / "driver.py"]
+    words = ["--data", data, *SMALL, "--stages", SHORT, "--out", folder / "run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options = {"env": environment, "capture_output": True, "text": True, "timeout": 200}
+    return folder / "run", subprocess.run([*torchrun, *words], **options)
 
 
 def test_two_processes_train_as_one_does(run_of_two, data, tmp_path, monkeypatch):
     monkeypatch.setattr(train_unet, "has_bfloat16", lambda device: False)
-    run_main(monkeypatch, "--data", data, *SMALL, "--stages", STAGES, "--out", tmp_path)
+    only_train(monkeypatch)
+    run_main(monkeypatch, "--data", data, *SMALL, "--stages", SHORT, "--out", tmp_path)
     one, two = ([float(row["loss"]) for row in rows_of(out / "losses.csv")] for out in (tmp_path, run_of_two[0]))
     assert len(two) == len(one)
     assert two[:5] == pytest.approx(one[:5], abs=1e-4)
@@ -841,62 +850,46 @@ def test_only_one_of_two_processes_speaks(run_of_two):
     out, done = run_of_two
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert len(lines) == 11 and lines[1] == f"Using device cpu, writing to {out}"
+    assert len(lines) == 6 and lines[1] == f"Using device cpu, writing to {out}"
 
 
-def test_two_processes_both_end_when_the_run_is_finished(run_of_two, data):
+def test_two_processes_both_end_when_the_run_is_finished(start_two, run_of_two, data):
     out, _ = run_of_two
-    done = torchrun(ROOT / "train_unet.py", "--data", data, "--out", out, "--device", "cpu", "--resume")
-    assert done.returncode == 0
-    assert done.stdout == f"{out} is finished: all its 8 epochs are done. Nothing to do.\n"
+    again = unet("--data", data, "--out", out, "--device", "cpu", "--resume")
+    said = f"{out} is finished: all its 3 epochs are done. Nothing to do.\n"
+    assert start_two(again, again) == [Ended(0, said, ""), Ended(0, "", "")]
 
 
-def on_two_machines(tmp_path: Path, *words: list) -> list[tuple[int, str, str]]:
-    """What the same training does on two machines, given the words of each."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
-    command += ["--master-addr=127.0.0.1", f"--master-port={random.Random(os.getpid()).randint(20000, 50000)}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment()}
-    processes = [
-        subprocess.Popen([*command, f"--node-rank={rank}", ROOT / "train_unet.py", *map(str, given)], **pipes)
-        for rank, given in enumerate(words)
-    ]
-    ends = [process.communicate(timeout=200) for process in processes]
-    return [(process.returncode, *end) for process, end in zip(processes, ends, strict=True)]
-
-
-def test_each_machine_reads_its_own_folder(data, tmp_path):
+def test_each_machine_reads_its_own_folder(start_two, data, tmp_path):
     shutil.copytree(data, tmp_path / "here")
     shutil.copytree(data, tmp_path / "there")
     words = [*SMALL, "--stages", "32:1:8", "--out", tmp_path / "run"]
-    ends = on_two_machines(tmp_path, *(["--data", tmp_path / place, *words] for place in ("here", "there")))
-    assert [code for code, *_ in ends] == [0, 0]
-    assert "Report cars: " in ends[0][1] and ends[1][1] == ""
+    ends = start_two(*(unet("--data", tmp_path / place, *words) for place in ("here", "there")), machines=2)
+    assert [end.status for end in ends] == [0, 0]
+    assert "Report cars: " in ends[0].out and ends[1].out == ""
 
 
-def test_other_photographs_on_the_second_machine_are_told_once(data, own_data, tmp_path):
+def test_other_photographs_on_the_second_machine_are_told_once(start_two, data, own_data, tmp_path):
     words = [*SMALL, "--stages", "32:1:8", "--out", tmp_path / "run"]
-    ends = on_two_machines(tmp_path, ["--data", data, *words], ["--data", own_data, *words])
-    assert 0 not in [code for code, *_ in ends]
-    errors = re.findall("^error: .*", ends[0][2] + ends[1][2], re.MULTILINE)
+    ends = start_two(*(unet("--data", folder, *words) for folder in (data, own_data)), machines=2)
+    assert [end.status for end in ends] == [1, 1]
+    errors = re.findall("^error: .*", ends[0].error + ends[1].error, re.MULTILINE)
     assert errors == ["error: the photographs in --data and --extra are not the same on all machines"]
     assert not (tmp_path / "run").exists()
 
 
-SLOW_CHECK = """
-import time, carvana, train_unet
-carvana.look_at = lambda pair: time.sleep(0.5) or ("brightness", 0.0, 255.0, 0.5, 0.1)
-if __name__ == "__main__":
-    train_unet.main()
-"""
+def check_slowly() -> None:
+    look_at = carvana.look_at
+    carvana.look_at = lambda pair: time.sleep(0.5) or look_at(pair)
 
 
-def test_an_error_is_told_once_however_long_the_first_process_needs_to_find_it(own_data, tmp_path):
+def test_an_error_is_told_once_however_long_the_first_process_needs_to_find_it(start_two, own_data, tmp_path):
     no_mask(own_data)
-    (tmp_path / "driver.py").write_text(SLOW_CHECK)
-    done = torchrun(tmp_path / "driver.py", "--data", own_data, "--device", "cpu", "--out", tmp_path / "run")
-    assert done.returncode == 1
-    assert len(re.findall("^error: 1 fault in the pictures", done.stderr, re.MULTILINE)) == 1
-    assert "ca0000000001_01.png: no mask in" in done.stderr
+    words = ["--data", own_data, "--device", "cpu", "--out", tmp_path / "run"]
+    ends = start_two(*[unet(*words, prepare=check_slowly)] * 2)
+    assert [end.status for end in ends] == [1, 1]
+    assert len(re.findall("^error: 1 fault in the pictures", ends[0].error + ends[1].error, re.MULTILINE)) == 1
+    assert "ca0000000001_01.png: no mask in" in ends[0].error
     assert not (tmp_path / "run").exists()
 
 

@@ -4,6 +4,7 @@ import argparse
 import csv
 import errno
 import importlib.util
+import io
 import itertools
 import os
 import re
@@ -387,6 +388,13 @@ def a_training(
     return [row["weight"] for row in run.history]
 
 
+@pytest.fixture(scope="module")
+def whole_training(tmp_path_factory) -> tuple[Path, list[float]]:
+    """The folder of a training of three epochs that nothing stopped, and its weights."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return out, a_training(out, 3)
+
+
 def test_what_draws_from_pytorchs_own_generator_goes_on_exactly_too(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     drawing = [a_training(tmp_path / "whole", 3, draws=True)]
@@ -487,14 +495,13 @@ def test_a_table_that_excel_holds_open_is_warned_of_and_the_run_goes_on(tmp_path
 
 @pytest.mark.parametrize("stop_at", [(1, 0), (1, 2), (2, 0), (3, 1)])
 @pytest.mark.parametrize("seconds", [0, 1000], ids=["a checkpoint each step", "one each epoch"])
-def test_a_new_scripts_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkeypatch, stop_at, seconds):
+def test_a_new_scripts_run_goes_on_exactly_where_it_stopped(whole_training, tmp_path, monkeypatch, stop_at, seconds):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", seconds)
-    whole = a_training(tmp_path / "whole", 3)
     with pytest.raises(SystemExit):
         a_training(tmp_path / "stopped", 3, stop_at)
-    assert a_training(tmp_path / "stopped", 3) == whole
+    assert a_training(tmp_path / "stopped", 3) == whole_training[1]
     for name in ("losses.csv", "curves.png"):
-        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "stopped" / name).read_bytes() == (whole_training[0] / name).read_bytes()
 
 
 @pytest.mark.parametrize(("out", "printed"), [("runs/1", "runs/1"), ("my runs/1", '"my runs/1"')])
@@ -579,6 +586,15 @@ def test_curves_that_cannot_be_written_leave_the_old_picture(tmp_path, monkeypat
 # How a command ends
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk"])
+def test_what_a_console_cannot_spell_stays_readable(monkeypatch, encoding):
+    console = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(console, encoding))
+    command(lambda: print("车 é", "car"))()
+    said = console.getvalue().decode(encoding)
+    assert said.strip().endswith("car") and ("车" in said) == (encoding == "gbk")
+
+
 def started(code: str, **options) -> subprocess.CompletedProcess:
     """What a script does that has `code` in its main."""
     lines = ["import sys", "from training import command, told", "@command", "def main():", f"    {code}", "main()"]
@@ -588,17 +604,11 @@ def started(code: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(words, env=environment, stderr=subprocess.PIPE, **{"stdout": subprocess.PIPE, **options})
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk"])
-def test_what_a_console_cannot_spell_stays_readable(encoding):
-    done = started("print('车 é', 'car')", env={"PYTHONIOENCODING": encoding})
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.decode(encoding).strip().endswith("car")
-    assert ("车" in done.stdout.decode(encoding)) == (encoding == "gbk")
-
-
-def test_an_error_is_spelled_too(tmp_path):
-    done = started("\n    with told():\n        raise ValueError('no picture 车')", env={"PYTHONIOENCODING": "ascii"})
+def test_an_error_is_spelled_too():
+    code = "\n    print('车')\n    with told():\n        raise ValueError('no picture 车')"
+    done = started(code, env={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (1, rb"error: no picture \u8f66" + os.linesep.encode())
+    assert done.stdout == rb"\u8f66" + os.linesep.encode()
 
 
 class Notebook:
