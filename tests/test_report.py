@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import itertools
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -24,6 +26,7 @@ import train_lenet
 import train_unet
 from labs.cifar10 import __main__ as cifar10
 from lenet import LeNet5, LeNet5Original
+from pictures import open_photograph, read_mask
 from report import (
     benchmark,
     best,
@@ -42,7 +45,7 @@ from report import (
 )
 from report.tables import by_unit, interval, means, paired, read_rows, student_t
 from training import ROOT, write_rows
-from unet import UNet
+from unet import UNet, load_unet
 
 HISTORY = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
 
@@ -624,10 +627,15 @@ def test_the_attack_moves_no_pixel_farther_than_its_step_and_raises_the_loss():
 
 
 def test_scores_that_are_stretched_put_the_roof_too_high_and_the_wheels_too_low():
-    place = unet_experiments.place(argparse.Namespace(data=None), [])
-    rows = {settings["place"]: score() for settings, score in (next(place) for _ in range(3))}
-    assert rows["padded"]["dice"] > rows["centred"]["dice"] > rows["stretched"]["dice"] > 0.95
-    assert float(rows["stretched"]["roof"]) < -1 and float(rows["stretched"]["wheels"]) > 1
+    model, truth = load_unet(ROOT / "model.pth", harness.CPU), read_mask(unet_experiments.CAR_MASK)
+    image = open_photograph(ROOT / "car.jpg").resize((858, 572))
+    truth = np.asarray(Image.fromarray(truth).resize((858, 572)))
+    found = {place: unet_experiments.mask_at(model, image, place) for place in ("padded", "centred", "stretched")}
+    dice = {place: unet_experiments.dice_of(mask, truth) for place, mask in found.items()}
+    shifts = {place: unet_experiments.outline_shift(mask, truth) for place, mask in found.items()}
+    assert dice["padded"] > dice["centred"] > dice["stretched"] > 0.95
+    assert abs(shifts["padded"]["roof"]) < 1 and abs(shifts["padded"]["wheels"]) < 1
+    assert shifts["stretched"]["roof"] < -1 and shifts["stretched"]["wheels"] > 1
 
 
 @pytest.fixture(scope="module")
@@ -656,6 +664,49 @@ def test_a_small_training_of_the_u_net_is_scored_on_the_report_cars(many_cars, t
     row = train()
     assert settings["seed"] == 0 and list(row) == ["dice", "jaccard", "seconds"]
     assert 0 <= row["jaccard"] <= row["dice"] <= 1
+
+
+@pytest.mark.parametrize("trained", ["padded", "not padded"])
+def test_both_ways_of_training_are_asked_in_three_ways(many_cars, tmp_path, monkeypatch, trained):
+    monkeypatch.setattr(harness, "RUNS", tmp_path)
+    for name, value in {"PLACE_STEPS": 10, "PLACE_SIZE": 32, "BATCH_SIZE": 1}.items():
+        monkeypatch.setattr(unet_experiments, name, value)
+    monkeypatch.setattr(unet_experiments, "PLACE_SHAPES", {"padded": (32, 48), "not padded": (40, 56)})
+    trainings = unet_experiments.place(argparse.Namespace(seeds=1, data=many_cars), [])
+    of_one_car = [(s, score) for s, score in trainings if s["trained"] == trained][::14]
+    assert [settings["place"] for settings, _ in of_one_car] == ["padded", "centred", "stretched"]
+    rows = [score() for _, score in of_one_car]
+    assert all(list(row) == ["dice", "roof", "wheels"] and 0 <= row["dice"] <= 1 for row in rows)
+    assert [path.name for path in (tmp_path / "unet_place").iterdir()] == [f"{trained}-0"]
+
+
+def test_of_two_regions_the_larger_stays_alone():
+    mask = np.zeros((9, 20), bool)
+    mask[1:4, 1:4] = mask[2:8, 8:18] = mask[7, 7] = True  # the last touches the second at a corner
+    large = mask.copy()
+    large[1:4, 1:4] = False
+    assert np.array_equal(unet_experiments.largest_region(mask), large)
+    assert not unet_experiments.largest_region(np.zeros((4, 4), bool)).any()
+
+
+def test_several_looks_are_averaged_each_in_its_place(many_cars, monkeypatch):
+    monkeypatch.setattr(unet_experiments, "predict_scores", lambda model, image, size: bright(image, size))
+    monkeypatch.setattr(unet_experiments, "load_unet", lambda *_: None)
+    rows = unet_experiments.looks(argparse.Namespace(data=many_cars), [])
+    scores = {settings["looks"]: score()["dice"] for settings, score in itertools.islice(rows, 5)}
+    assert list(scores) == ["one", "mirrored too", "three sizes", "six", "one, largest region"]
+    assert min(scores.values()) > 0.99
+
+
+def bright(image: Image.Image, size: int) -> torch.Tensor:
+    """High scores where a picture of `many_cars` shows its car."""
+    grey = torch.from_numpy(np.array(image.convert("RGB"))[..., 1]).float()
+    return (100 - grey)[None, None]
+
+
+def test_a_mask_that_was_squashed_and_restored_is_nearly_itself(many_cars):
+    ((_, score), *_) = unet_experiments.restored(argparse.Namespace(data=many_cars), [])
+    assert 0.95 < score()["dice"] <= 1
 
 
 @pytest.mark.parametrize("levers", ["nothing", "all", "context", "scores_and_masks"])
