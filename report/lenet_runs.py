@@ -4,8 +4,8 @@
     python -m report.lenet_runs results    five seeds of both networks with the defaults, on the test set
     python -m report.lenet_runs epochs     the same two at each other's number of epochs, on the test set
 
-Of `epochs` was expected, before it ran: at ten epochs today's network leads by 0.1 to 0.3 points, at twenty by less than
-0.1, for it has nearly done learning after ten, and the other has not.
+Of `epochs` was expected, before it ran: at ten epochs today's network leads by 0.1 to 0.3 points, at twenty by less
+than 0.1, for it has nearly done learning after ten, and the other has not.
 
 Writes the history of every run to report/results/lenet/NAME.csv, and what the texts say of them to layers.csv,
 networks.csv, recipe.csv, seeds.csv and summary.json.
