@@ -74,7 +74,7 @@ def table(path: Path, source: str, old: str) -> str:
             stood[index][at].strip() if form == "*" else NumberFormatter().format(form, **row)
             for at, form in enumerate(forms)
         ]
-        lines.append(f"| {' | '.join(filled)} |")
+        lines.append(f"| {' | '.join(filled)} |".replace("– ± –", "–"))  # of what all others are compared with
     return heading[0] + "\n".join(lines) + "\n\n"
 
 

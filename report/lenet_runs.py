@@ -152,7 +152,8 @@ def summarize() -> None:
     table.append({**table[0], **alone, "epochs": int(short["epoch"])})
     write_rows(RESULTS / "networks.csv", table)
     if all((RESULTS / f"{name}.csv").exists() for name in RUNS["epochs"]):
-        write_rows(RESULTS / "epochs.csv", epoch_rows())
+        write_rows(RESULTS / "epochs.csv", equal := epoch_rows())
+        summary["gain_at_equal_epochs"] = {row["epochs"]: row["gain"] for row in equal}
     write_rows(RESULTS / "layers.csv", layer_rows())
     write_rows(RESULTS / "recipe.csv", recipe)
     write_rows(RESULTS / "seeds.csv", [row for rows in seeds.values() for row in rows])
