@@ -5,7 +5,9 @@
     python -m report.experiments batch_size       batch size against learning rate, at equal epochs and at equal time
     python -m report.experiments digits           from 100 to 60,000 training digits
     python -m report.experiments regularization   under- and overfitting on 1,000 digits
-    python -m report.experiments robustness       digits turned, shifted, scaled, noisy, and attacked
+    python -m report.experiments robustness       digits turned, shifted, scaled, and noisy
+    python -m report.experiments attacks          and attacked, through the loss or through the scores
+    python -m report.experiments unknown          do the networks know when they see no digit?
     python -m report.experiments missed           the test digits that they read wrong
     python -m report.experiments width            a tenth to four times LeNet-5's width
     python -m report.experiments best_trials      what helps LeNet-5 to read still better
@@ -23,7 +25,7 @@
 writes report/results/experiments/NAME.csv after every training, and NAME_means.csv: the mean over seeds, folds or cars,
 its 95% interval, and the same of the differences from one setting (`BASES`). A command that is stopped goes on, when it
 is given again, in the training that it was in. What is tried stands in lenet_experiments.py, best.py,
-unet_experiments.py and unet_recipe.py.
+unknown.py, unet_experiments.py and unet_recipe.py.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from report import best, lenet_experiments, tables, unet_experiments, unet_recipe
+from report import best, lenet_experiments, tables, unet_experiments, unet_recipe, unknown
 from report.tables import UNITS, Rows, Trainings, go_on, keep_curves, means, read_rows
 from training import Row, command, told, write_rows
 
@@ -42,6 +44,8 @@ EXPERIMENTS: dict[str, Callable[[argparse.Namespace, Rows], Trainings]] = {
     "digits": lenet_experiments.digits,
     "regularization": lenet_experiments.regularization,
     "robustness": lenet_experiments.robustness,
+    "attacks": lenet_experiments.attacks,
+    "unknown": unknown.unknown,
     "missed": lenet_experiments.missed,
     "width": lenet_experiments.width,
     "best_trials": best.trials,
@@ -60,6 +64,8 @@ BASES = {  # what the other settings of an experiment, or those that are alike b
     "digits": {"distortions": "False"},
     "regularization": {"method": "nothing", "strength": "0"},
     "robustness": {"distortions": "False"},
+    "attacks": {"distortions": "False"},
+    "unknown": {"score": "probability"},
     "width": {"width": "1", "parameters": "61706"},
     "best_trials": {"recipe": "today's recipe"},
     "criterion": {"j": "10"},

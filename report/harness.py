@@ -1,7 +1,7 @@
 """One of many trainings, in a `Run` of its own: what experiments share around their loops."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,3 +31,21 @@ def run_of(name: str, settings: Row) -> Iterator[Run]:
     out = RUNS / name / "-".join(str(value) for value in settings.values())
     with run_in(out, "report/experiments.py", settings, settings) as run:
         yield run
+
+
+def climb(lr: float, score: Callable[[float], float], choosing: int, seeds: int) -> Iterator[tuple[float, range]]:
+    """Learning rates, each with the seeds to be trained before the next one is asked for; the last is the best.
+
+    Beginning at `lr`, goes on by doubling and halving until the rate of highest `score`, with `choosing` seeds, has
+    both neighbours; that one then gets all `seeds`.
+    """
+    scores: dict[float, float] = {}
+    best = None
+    while best != lr:
+        lr = best or lr
+        for rate in (lr, lr / 2, lr * 2):
+            if rate not in scores:
+                yield rate, range(choosing)
+                scores[rate] = score(rate)
+        best = max(scores, key=scores.__getitem__)
+    yield lr, range(choosing, seeds)
