@@ -72,7 +72,6 @@ BASES = {  # what the other settings of an experiment, or those that are alike b
     "unet_place": {"place": "padded"},
     "unet_size": {"short_side": "572"},
     "unet_looks": {"looks": "one"},
-    "unet_width": {"base_channels": "16", "steps": "250"},
     "unet_photographs": {"cars": "258"},
     "unet_recipe": {"levers": "nothing"},
 }
