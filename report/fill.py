@@ -15,6 +15,10 @@ A table has a row for each row of a CSV file, its heading is the text's own. `*`
 
     <!-- lenet/seeds.csv network=modern | {seed} | {test_accuracy:.2%} | -->
 
+In a JSON file the words before the first bar name the entries that become rows, or one that holds them all:
+
+    <!-- lenet/benchmark.json images_per_second | * | {median:,.0f} | -->
+
 So whoever doubts a number finds its source beside it, and a new number or table needs no code.
 """
 
@@ -47,24 +51,38 @@ class NumberFormatter(string.Formatter):
         return format(float(value) if spec and isinstance(value, str) else value, spec)
 
 
-def number(path: Path, source: str, _old: str) -> str:
-    """The entry of a file that `source`, "KEY.KEY FORMAT", names; raises what is wrong with it."""
-    names, _, form = source.partition(" ")
+def entry_of(path: Path, names: str) -> Any:
+    """What stands in a file at "KEY.KEY"."""
     (entry,) = read_rows(path, needed=True) if path.suffix == ".csv" else [read_json(path)]
     for name in names.split("."):
         entry = entry[int(name)] if isinstance(entry, list) else entry[name]
+    return entry
+
+
+def rows_of(path: Path, words: list[str]) -> list[dict[str, Any]]:
+    """The rows of a CSV file that have each COLUMN=VALUE in `words`, or the entries of a JSON file that they name."""
+    if path.suffix == ".csv":
+        return matching(read_rows(path, needed=True), dict(word.split("=", 1) for word in words))
+    entries = [entry_of(path, word) for word in words]
+    return list(entries[0].values()) if len(entries) == 1 else entries
+
+
+def number(path: Path, source: str, _old: str) -> str:
+    """The entry of a file that `source`, "KEY.KEY FORMAT", names; raises what is wrong with it."""
+    names, _, form = source.partition(" ")
+    entry = entry_of(path, names)
     formatter = NumberFormatter()
     return formatter.format(form, **entry) if "{" in form else formatter.format_field(entry, form)
 
 
 def table(path: Path, source: str, old: str) -> str:
-    """The rows of a CSV file as `source`, "COLUMN=VALUE | {COLUMN:FORMAT} | * |", says, under the heading of `old`."""
+    """The rows of a file as `source`, "COLUMN=VALUE | {COLUMN:FORMAT} | * |", says, under the heading of `old`."""
     heading = HEADING.match(old)
     if heading is None:
         raise ValueError("a table needs its heading between the comments, down to the line of dashes")
     only, _, cells = source.partition("|")
     forms = [cell.strip() for cell in cells.strip().strip("|").split("|")]
-    rows = matching(read_rows(path, needed=True), dict(word.split("=", 1) for word in only.split()))
+    rows = rows_of(path, only.split())
     stood = [line.strip("|").split("|") for line in old[heading.end() :].strip().splitlines()]
     if not rows or "*" in forms and len(stood) != len(rows):
         raise ValueError(f"the file has {len(rows)} such rows, the text {len(stood)}")

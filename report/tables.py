@@ -124,7 +124,7 @@ def paired(ours: dict[Any, float], theirs: dict[Any, float]) -> Row:
 
 
 def means(rows: Rows, settings: Iterable[str], base: dict[str, str] | None = None) -> list[Row]:
-    """A row for each of the `settings`, `UNITS` left out: the number of units, and each result's mean and interval.
+    """A row for each of the `settings`, `UNITS` left out: how many units; each result's mean, interval and extremes.
 
     With a `base`, such as {"levers": "nothing"}, also what each gains over the same setting with these values.
     """
@@ -137,6 +137,7 @@ def means(rows: Rows, settings: Iterable[str], base: dict[str, str] | None = Non
             values = by_unit(own, name)
             row["count"] = len(values)
             row[name], row[f"{name}_interval"] = interval(values.values())
+            row[f"{name}_low"], row[f"{name}_high"] = min(values.values()), max(values.values())
             if base and name != "seconds":
                 gains = paired(values, by_unit(others, name)) if others is not own else {}
                 row |= {f"{name}_{part}": gains.get(part) for part in ("gain", "gain_interval")}
