@@ -19,6 +19,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor, nn
 
@@ -26,10 +27,11 @@ from infer_unet import overlay, predict_mask
 from labs.weights import load
 from pictures import open_photograph
 from report import tables
-from report.tables import RESULTS, Rows, matching
-from report.unet_experiments import mask_at
-from train_lenet import load_mnist
-from training import ROOT, command, told, write_whole
+from report.lenet_experiments import CHOOSING_SEEDS, attacked, lead, noisy
+from report.tables import RESULTS, Rows, grouped, matching
+from report.unet_experiments import STEPS_IN_EQUAL_TIME, mask_at
+from train_lenet import load_mnist, random_affine
+from training import ROOT, command, epoch_generator, told, write_whole
 
 FOLDER = ROOT / "report" / "figures"
 RUN_OF_SEED_0 = ROOT / "runs" / "report" / "modern-seed0" / "lenet.pth"
@@ -110,25 +112,28 @@ def draw_unet_curves(figure: Figure) -> None:
     values = torch.tensor(column(losses, "loss"))
     stages = [(row["run"], row["size"]) for row in losses]
     changes = [0] + [step for step in range(1, len(stages)) if stages[step] != stages[step - 1]] + [len(stages)]
-    figure.set_size_inches(10, 3.8)
+    figure.set_size_inches(10, 4.4)
     left, right = figure.subplots(1, 2)
     for start, end in pairwise(changes):
         window = min(50, end - start)
         smooth = values[start:end].unfold(0, window, 1).mean(dim=1).numpy()
         left.plot(range(start + window, end + 1), smooth, color="tab:blue", lw=1)
-        left.axvline(start, color="0.8", lw=0.8)
+        left.axvline(start, color="0.8", lw=0.8, zorder=0)
         name_stage(left, (start + end) / 2, stages[start][1])
-    left.set(title="Training loss, mean of 50 steps, by short side", xlabel="step", yscale="log")
-    epochs, dice = column(history, "epoch"), column(history, "dice")
-    right.plot(epochs, dice, marker="o", markersize=4, color="tab:blue")
-    stages = [(row["run"], row["size"]) for row in history]
-    for stage in dict.fromkeys(stages):
-        own = [epoch for epoch, other in zip(epochs, stages, strict=True) if other == stage]
-        right.axvline(own[0] - 0.5, color="0.8", lw=0.8)
-        name_stage(right, mean(own), stage[1])
+    left.set(title="Training loss, mean of 50 steps, by short side", xlabel="step", yscale="log", ylim=(0.012, 2))
+    left.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}")
+    left.xaxis.set_major_locator(MaxNLocator(5))
+    for label, runs in {"two views of each car": "12", "other photographs: 28, drawn by lot": "3"}.items():
+        own = [row for row in history if row["run"] in runs]
+        right.plot(column(own, "epoch"), column(own, "dice"), marker="o", markersize=5, label=label)
+    for stage, own in grouped(history, ("run", "size")).items():
+        epochs = column(own, "epoch")
+        right.axvline(epochs[0] - 0.5, color="0.8", lw=0.8, zorder=0)
+        name_stage(right, mean(epochs), stage[1])
     right.set_ylim(top=0.996)
-    right.set(title="Dice on the selection cars, each at its stage's size", xlabel="epoch")
+    right.set(title="Dice on the selection cars, at the stage's size", xlabel="epoch")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.legend(loc="lower right", frameon=False)
     for axes in (left, right):
         axes.grid(alpha=0.3)
 
@@ -187,6 +192,119 @@ def draw_unet_rows(figure: Figure) -> None:
     figure.legend(handles, colors, loc="outside lower center", ncols=3, frameon=False)
 
 
+# The networks
+
+
+LENET = [  # map or unit: how many, side in pixels (0: single units), today, in 1998
+    ("input", 1, 28, "standardized", "framed to\n32×32"),
+    ("C1", 6, 28, "5×5,\npadded by 2", "5×5,\ntanh"),
+    ("S2", 6, 14, "largest of\n2×2, ReLU", "weighted sum\nof 2×2, tanh"),
+    ("C3", 16, 10, "5×5, sees\nall 6 maps", "5×5, sees\n3 to 6, tanh"),
+    ("S4", 16, 5, "largest of\n2×2, ReLU", "weighted sum\nof 2×2, tanh"),
+    ("C5", 120, 0, "sees all 400,\nReLU", "sees all 400,\ntanh"),
+    ("F6", 84, 0, "sees all 120,\nReLU", "sees all 120,\ntanh"),
+    ("output", 10, 0, "sees all 84", "distances\nfrom 10 codes"),
+]
+
+
+def draw_lenet(axes: Axes) -> None:
+    """LeNet-5's maps, drawn to scale, and under them how each layer is made, today and in 1998."""
+    axes.set(xlim=(-1, 7.55), ylim=(-1.3, 1.55), aspect="equal")
+    axes.axis("off")
+    for x, (name, count, side, today, then) in enumerate(LENET):
+        size = "×".join([str(side)] * 2) if side else "units"
+        axes.text(x, 1.32, name, ha="center", fontweight="bold")
+        axes.text(x, 1.12, f"{count} × {size}" if side else f"{count} {size}", ha="center", fontsize=9)
+        width, shown = (side / 45, min(count, 6)) if side else (0.1, 1)
+        height = width if side else 0.15 + count / 130
+        for behind in reversed(range(shown)):
+            moved = 0.035 * (behind - (shown - 1) / 2)
+            corner = (x - width / 2 + moved, 0.5 - height / 2 + moved)
+            color = "white" if name == "input" else "#cfe2f3"
+            axes.add_patch(Rectangle(corner, width, height, facecolor=color, edgecolor="tab:blue", lw=0.9))
+        axes.text(x, -0.4, today, ha="center", va="center", fontsize=9)
+        axes.text(x, -0.95, then, ha="center", va="center", fontsize=9)
+    for y, year in ((-0.4, "today"), (-0.95, "1998")):
+        axes.text(-0.95, y, year, va="center", fontweight="bold")
+        axes.axhline(y + 0.27, color="0.8", lw=0.8)
+
+
+STEPS = {  # of the U-Net: arrows by their colours
+    "0.35": "two 3×3 convolutions, ReLU after each",
+    "tab:red": "2×2 max-pooling",
+    "tab:green": "2×2 transposed convolution",
+    "tab:blue": "CropAndConcat",
+    "tab:purple": "1×1 convolution",
+}
+
+
+def draw_unet(axes: Axes) -> None:
+    """The U, level by level: the deeper, the smaller are a level's maps (a box's height), and the more (its width)."""
+    axes.set(xlim=(-1.2, 11.5), ylim=(-4.5, 0.95))
+    axes.axis("off")
+
+    def width(level: int) -> float:
+        return 0.1 * 1.45**level
+
+    def top(level: int) -> float:
+        return -level + 0.33 * 0.8**level
+
+    def bottom(level: int) -> float:
+        return -level - 0.33 * 0.8**level
+
+    def box(x: float, level: int, color: str = "0.75", channels: float = 1) -> None:
+        wide, high = channels * width(level), top(level) - bottom(level)
+        axes.add_patch(Rectangle((x - wide / 2, bottom(level)), wide, high, fc=color, ec="white", lw=0.5))
+
+    def arrow(start: tuple[float, float], end: tuple[float, float], color: str) -> None:
+        style = {"arrowstyle": "-|>", "color": color, "lw": 1.5, "shrinkA": 2, "shrinkB": 2}
+        axes.annotate("", end, start, arrowprops=style)
+
+    def name(x: float, level: int, text: str, below: bool = False) -> None:
+        y, side = (bottom(level) - 0.05, "top") if below else (top(level) + 0.05, "bottom")
+        axes.text(x, y, text, ha="center", va=side, fontsize=9, linespacing=1.05)
+
+    for level in range(5):
+        half, channels = width(level) / 2, f"{16 * 2**level}\n({64 * 2**level})"
+        box(level, level, channels=0.5)
+        size = f"{576 // 2**level}×{864 // 2**level}"
+        axes.text(level - half / 2 - 0.12, -level, size, ha="right", va="center", fontsize=9)
+        if level == 4:  # the middle
+            arrow((4 + half / 2, -4), (6 - half, -4), "0.35")
+            box(6, 4)
+            name(6, 4, channels, below=True)
+            break
+        down, concat, up = level + 1, 9 - level, 10 - level  # the columns of this level's other maps
+        arrow((level + half / 2, -level), (down - half, -level), "0.35")
+        box(down, level, "#7fb2d9")
+        name(down, level, channels)
+        arrow((down, bottom(level)), (down, top(level + 1)), "tab:red")
+        arrow((down + half, -level), (concat - 2 * half, -level), "tab:blue")
+        arrow((concat + half / 2, top(level + 1)), (concat + half / 2, bottom(level)), "tab:green")
+        box(concat - half, level, "#7fb2d9")
+        box(concat + half, level, "#90c990")
+        name(concat, level, f"2×{16 * 2**level}\n(2×{64 * 2**level})")
+        arrow((concat + 2 * half, -level), (up - half, -level), "0.35")
+        box(up, level)
+        name(up, level, channels, below=True)
+    arrow((10 + width(0) / 2, 0), (11 - width(0) / 4, 0), "tab:purple")
+    box(11, 0, "#c9a7e0", channels=0.5)
+    name(0, 0, "photograph\n3")
+    name(11, 0, "scores\n1")
+    lines = [Line2D([], [], color=color, lw=2) for color in STEPS]
+    axes.legend(lines, STEPS.values(), loc="lower left", fontsize=9, frameon=False)
+
+
+def draw_architectures(figure: Figure) -> None:
+    """LeNet-5 above, the U-Net below."""
+    figure.set_size_inches(10, 8.4)
+    above, below = figure.subplots(2, 1, height_ratios=(3.4, 5))
+    draw_lenet(above)
+    draw_unet(below)
+    above.set_title("LeNet-5", fontweight="bold")
+    below.set_title("U-Net, 16 base channels as in model.pth (64 in the coursework), input 576×864", fontweight="bold")
+
+
 # The experiments
 
 
@@ -209,30 +327,60 @@ def plot_error(axes: Axes, x: Sequence[Any], rows: Rows, label: str, **style: An
 CHANGES = {
     "nothing": "1998",
     "recipe": "AdamW,\none cycle",
+    "ranges": "pixels' range,\nfirst weights",
     "activation": "ReLU",
-    "pooling": "max-pooling",
+    "pooling": "max-\npooling",
     "table": "full C3",
-    "output": "linear,\ncross-entropy",
+    "output": "linear,\ncross-\nentropy",
     "distortions": "distortions",
 }
+LEARNED = 10.0  # percent of error; a seed beyond it is off the axis of the ladder
+
+
+def chosen_rows(rows: Rows) -> Rows:
+    """Of a rung's rows those at the rate that was chosen: every seed has it, and the first ones read most with it."""
+
+    def score(own: Rows) -> tuple[int, float]:
+        return len(own), mean(column(own[:CHOOSING_SEEDS], "validation_accuracy"))
+
+    return max((sorted(own, key=lambda row: row["seed"]) for own in grouped(rows, ("lr",)).values()), key=score)
 
 
 def draw_ladder(figure: Figure) -> None:
     """One line forward and one backward; both begin with the network of 1998 and end with today's."""
-    figure.set_size_inches(10, 6.4)
-    rows = sorted(read_rows("experiments/ladder_means"), key=lambda row: int(row["rung"]))
-    chosen = [row for row in rows if row["test_accuracy_interval"]]  # the others have only the seed that chose
-    forward, backward = ([row for row in chosen if row["order"] == order] for order in ("forward", "backward"))
-    backward = [forward[0], *backward]
-    first_change, last_change = forward[1]["changed"], forward[-1]["changed"]
-    ends = {"forward": forward, "backward": [*backward, {**forward[-1], "changed": first_change}]}
-    for axes, (order, rows) in zip(figure.subplots(2, 1, sharey=True), ends.items(), strict=True):
-        first = first_change if order == "forward" else last_change
-        x = range(len(rows))
-        plot_error(axes, x, rows, order, color="tab:blue" if order == "forward" else "tab:orange")
-        error_axis(axes, f"From 1998 to today, {first} first", "")
-        axes.set(ylabel="test error", xticks=x, xlim=(-0.4, len(rows) - 0.6))
-        axes.set_xticklabels([f"{'+ ' if i else ''}{CHANGES[row['changed']]}" for i, row in enumerate(rows)])
+    figure.set_size_inches(10, 7)
+    rungs = {key: chosen_rows(own) for key, own in grouped(read_rows("experiments/ladder"), ("order", "rung")).items()}
+    forward, backward = (
+        [rungs[key] for key in sorted(rungs, key=lambda key: int(key[1])) if key[0] == order]
+        for order in ("forward", "backward")
+    )
+    last = [{**row, "changed": forward[1][0]["changed"]} for row in forward[-1]]  # it closes the backward order too
+    orders = {"the recipe first": forward, "distortions first": [forward[0], *backward, last]}
+    for axes, color, (title, line) in zip(
+        figure.subplots(2, 1, sharey=True), ("tab:blue", "tab:orange"), orders.items(), strict=True
+    ):
+        names = [CHANGES[own[0]["changed"]] for own in line]
+        errors = [[100 - 100 * value for value in column(own, "test_accuracy")] for own in line]
+        learned = [[error for error in own if error <= LEARNED] for own in errors]
+        axes.plot([mean(own) if own else float("nan") for own in learned], color=color, zorder=1)
+        for x, (own, on_axis) in enumerate(zip(errors, learned, strict=True)):
+            axes.scatter(np.linspace(x - 0.08, x + 0.08, len(on_axis)), on_axis, s=22, color=color, edgecolor="white")
+            if beyond := [error for error in own if error > LEARNED]:
+                ends = dict.fromkeys(f"{error:.0f}" for error in (min(beyond), max(beyond)))
+                label = f"{len(beyond)} of {len(own)}:\n{' to '.join(ends)}%"
+                axes.plot(x, 1.35 * LEARNED, "x", color="tab:red", ms=8, mew=2)
+                axes.text(x + 0.1, 1.35 * LEARNED, label, color="tab:red", va="center", fontsize=9)
+        error_axis(axes, f"From 1998 to today, {title}", "")
+        axes.axhspan(LEARNED, 1.9 * LEARNED, color="0.95", lw=0)
+        axes.set(ylabel="test error", ylim=(0.5, 1.9 * LEARNED), xlim=(-0.4, len(line) - 0.6))
+        axes.set_xticks(range(len(line)), [f"{'+ ' if i else ''}{name}" for i, name in enumerate(names)])
+    markers = {
+        "a seed": ("o", "0.4", ""),
+        "mean of these seeds": ("", "0.4", "-"),
+        "seeds off the axis": ("x", "tab:red", ""),
+    }
+    handles = [Line2D([], [], marker=marker, color=color, ls=ls) for marker, color, ls in markers.values()]
+    figure.legend(handles, markers, loc="outside upper center", ncols=3, frameon=False)
 
 
 def draw_optimizers(figure: Figure) -> None:
@@ -273,30 +421,29 @@ def draw_digits_needed(figure: Figure) -> None:
 
 
 def draw_regularization(figure: Figure) -> None:
-    """Of each method its strength of lowest validation loss: the loss of training and of validation digits.
+    """Of each method its strength of lowest validation loss: the validation loss by epoch.
 
-    Of early stopping a dot for each seed, where it stopped.
+    Early stopping has the curve of "nothing", and on it a dot for each seed, where it stopped.
     """
-    figure.set_size_inches(10, 6)
+    figure.set_size_inches(10, 5.4)
+    axes = figure.subplots()
     rows, curves = read_rows("experiments/regularization_means"), read_rows("experiments/regularization_curves")
     best = {row["method"]: row["strength"] for row in sorted(rows, key=lambda row: -float(row["validation_loss"]))}
-    methods = dict.fromkeys(row["method"] for row in rows)
-    for axes, method in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, methods, strict=True):
-        own = [row for row in curves if (row["method"], row["strength"]) == (method, best[method])]
-        seeds = [[row for row in own if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in own)]
-        for part, label in (("train", "training"), ("validation", "validation")):
-            losses = np.mean([column(seed, f"{part}_loss") for seed in seeds], axis=0)
-            axes.plot(column(seeds[0], "epoch"), losses, label=label)
+    styles = iter(("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))))
+    for method in dict.fromkeys(row["method"] for row in rows):
+        seeds = list(grouped(matching(curves, {"method": method, "strength": best[method]}), ("seed",)).values())
         if method == "early stopping":
             stops = [min(seed, key=lambda row: float(row["validation_loss"])) for seed in seeds]
-            axes.plot(column(stops, "epoch"), column(stops, "validation_loss"), "k.")
-        axes.set(title=method if best[method] == "0" else f"{method}, {best[method]}", yscale="log", ylim=(3e-4, 5))
-        axes.grid(alpha=0.3)
-    for axes in figure.axes[3:]:
-        axes.set_xlabel("epoch")
-    for axes in figure.axes[::3]:
-        axes.set_ylabel("loss")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+            axes.plot(column(stops, "epoch"), column(stops, "validation_loss"), "k.", ms=9, label=method, zorder=3)
+            continue
+        losses = np.mean([column(seed, "validation_loss") for seed in seeds], axis=0)
+        label = method if method in ("nothing", "distortions") else f"{method}, {best[method]}"
+        axes.plot(column(seeds[0], "epoch"), losses, ls=next(styles), lw=1.8, label=label)
+    axes.set(title="1,000 training digits, mean of five seeds", xlabel="epoch", ylabel="validation loss")
+    axes.set(yscale="log", xlim=(0, 60), ylim=(0.09, 1))
+    axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}")
+    axes.grid(alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
 
 
 DISTURBED = {
@@ -304,24 +451,110 @@ DISTURBED = {
     "shift": "pixels to the side",
     "scale": "factor",
     "noise": "standard deviation",
-    "attack": "largest change of a pixel",
 }
+ATTACKED = {
+    "loss": ("through the loss", "tab:blue"),
+    "lead": ("through the scores", "tab:orange"),
+    "lead, twenty steps": ("the same, twenty steps", "tab:green"),
+}
+TRAINED = {True: ("on distorted digits", "-"), False: ("on digits as they are", "--")}
+
+
+def plot_right(axes: Axes, rows: Rows, **style: str) -> None:
+    """The share of test digits read right in rows of means, in a band as wide as its 95% interval."""
+    x, right = column(rows, "strength"), np.array(column(rows, "test_accuracy"))
+    interval = np.array(column(rows, "test_accuracy_interval"))
+    axes.plot(x, right, marker="o", markersize=3.5, **style)
+    axes.fill_between(x, right - interval, right + interval, color=style["color"], alpha=0.2, lw=0)
 
 
 def draw_robustness(figure: Figure) -> None:
-    figure.set_size_inches(12, 3.4)
-    for axes, (name, unit) in zip(figure.subplots(1, 5, sharey=True), DISTURBED.items(), strict=True):
-        for distortions, label in ((False, "trained on digits as they are"), (True, "on distorted digits")):
-            rows = read_rows("experiments/robustness_means", distortions=distortions, disturbance=name)
-            x, right = column(rows, "strength"), np.array(column(rows, "test_accuracy"))
-            interval = np.array(column(rows, "test_accuracy_interval"))
-            (line,) = axes.plot(x, right, marker="o", markersize=3, label=label)
-            axes.fill_between(x, right - interval, right + interval, color=line.get_color(), alpha=0.2, lw=0)
-        axes.set(title=name, xlabel=unit, ylim=(0, 1.02))
+    """Four disturbances and the attacks; solid for networks trained with distortions, dashed for those without."""
+    figure.set_size_inches(10, 6.6)
+    *panels, attack, legends = figure.subplots(2, 3, sharey=True).flat
+    for distortions, (_, ls) in TRAINED.items():
+        rows = read_rows("experiments/robustness_means", distortions=distortions)
+        for axes, name in zip(panels, DISTURBED, strict=True):
+            plot_right(axes, matching(rows, {"disturbance": name}), color="tab:blue", ls=ls)
+        rows = read_rows("experiments/attacks_means", distortions=distortions)
+        untouched = matching(rows, {"strength": 0})  # stands with the first attack, and is the same for all
+        for name, (_, color) in ATTACKED.items():
+            own = [row for row in matching(rows, {"attack": name}) if row not in untouched]
+            plot_right(attack, untouched + own, color=color, ls=ls)
+    titles = {**DISTURBED, "attack": "largest change of a pixel"}
+    for axes, (title, unit) in zip((*panels, attack), titles.items(), strict=True):
+        axes.set(title=title, xlabel=unit, ylim=(0, 1.02))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("test digits read right")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    for axes in figure.axes[::3]:
+        axes.set_ylabel("test digits read right")
+    legends.axis("off")
+    networks = [Line2D([], [], color="0.3", ls=ls, label=label) for label, ls in TRAINED.values()]
+    ways = [Line2D([], [], color=color, label=label) for label, color in ATTACKED.values()]
+    for title, lines, y in (("Trained", networks, 0.66), ("Attacked", ways, 0.28)):
+        style = {"title_fontproperties": {"weight": "bold"}, "alignment": "left", "frameon": False}
+        legends.add_artist(legends.legend(handles=lines, title=title, loc=(0, y), **style))
+
+
+SHOWN_DIGIT = 67  # of the test digits: one that noise leaves alone, and the attack does not
+
+
+def draw_distorted(figure: Figure) -> None:
+    """A test digit distorted eight ways; and with noise and attacked, with what the shipped network reads."""
+    figure.set_size_inches(10, 4.5)
+    images, labels = load_mnist(ROOT / "data", train=False)
+    image, label, model = images[SHOWN_DIGIT, None], labels[SHOWN_DIGIT, None], load("lenet")
+    eight = random_affine(image.repeat(8, 1, 1, 1), epoch_generator(0, 0))
+    above, below = figure.subfigures(2, 1, height_ratios=(1.55, 2.95))
+    above.suptitle("One test digit, distorted eight times as in training")
+    for axes, distorted in zip(above.subplots(1, 8), eight, strict=True):
+        axes.imshow(distorted[0].numpy(), cmap="gray_r", vmin=0, vmax=1)
+        axes.set(xticks=[], yticks=[])
+    moved = attacked(model, image, label, 0.2, lead)
+    pictures = {"as it is": image, "noise of 0.4": noisy(model, image, label, 0.4), "attacked by 0.2": moved}
+    panels = below.subplots(1, 4)
+    for axes, (name, picture) in zip(panels[[0, 1, 3]], pictures.items(), strict=True):
+        with torch.inference_mode():
+            probability, digit = model(picture).softmax(dim=1)[0].max(dim=0)
+        axes.imshow(picture[0, 0].numpy(), cmap="gray_r", vmin=0, vmax=1)
+        color = "black" if digit == label else "tab:red"
+        axes.set_title(f"{name}:\nread as {digit}, {probability:.0%} sure", color=color)
+    panels[2].imshow((moved - image)[0, 0].numpy(), cmap="RdBu_r", vmin=-0.4, vmax=0.4)
+    panels[2].set_title("what the attack added\n(red) or took away")
+    for axes in panels:
+        axes.set(xticks=[], yticks=[])
+
+
+NON_DIGITS = {"letters": "printed letters", "turned": "digits turned by a quarter", "overlaid": "two digits overlaid"}
+SURE = {  # network, smoothing, score: label, and how its line is drawn
+    ("today", True, "probability"): ("today, smoothed labels: probability", "tab:blue", "-"),
+    ("today", False, "probability"): ("today: probability", "tab:orange", "-"),
+    ("today", False, "energy"): ("today: energy", "tab:orange", "--"),
+    ("today", False, "margin"): ("today: margin", "tab:orange", ":"),
+    ("1998", False, "score"): ("1998: distance", "tab:green", "-"),
+    ("1998", False, "probability with the floor"): ("1998: probability with the floor", "tab:green", ":"),
+}
+
+
+def draw_unknown(figure: Figure) -> None:
+    """The share of each kind of non-digits that is refused against that of the test digits."""
+    figure.set_size_inches(10, 4.6)
+    means = read_rows("experiments/unknown_means", distortions=True)
+    for axes, (kind, title) in zip(figure.subplots(1, 3, sharey=True), NON_DIGITS.items(), strict=True):
+        for (network, smoothing, score), (label, color, ls) in SURE.items():
+            rows = matching(means, {"network": network, "smoothing": smoothing, "score": score})
+            digits, refused, interval = (
+                100 * np.array(column(rows, name)) for name in ("digits", kind, f"{kind}_interval")
+            )
+            axes.plot(digits, refused, marker="o", ms=3.5, color=color, ls=ls, label=label)
+            axes.fill_between(digits, refused - interval, refused + interval, color=color, alpha=0.15, lw=0)
+        axes.set(title=title, xlabel="test digits refused", xscale="log", ylim=(0, 102))
+        axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}%")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("non-digits refused")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
 
 
 def draw_missed(figure: Figure) -> None:
@@ -342,7 +575,7 @@ def draw_missed(figure: Figure) -> None:
         axes.set_title(f"{labels[index]} read as {mode(reads[index])}", fontsize=9)
 
 
-PUBLISHED = {697: (99.03, "five convolutions [18]"), 9994: (99.60, "BatchNorm, one run")}  # by parameters
+PUBLISHED = {697: (99.03, "five convolutions [18]")}  # by parameters
 PUBLISHED_WITHOUT_SIZE = {99.46: "LeNet-5's features, support vector machine [17]", 99.6: "a wider network [2]"}
 
 
@@ -350,17 +583,17 @@ def draw_width(figure: Figure) -> None:
     axes = figure.subplots()
     rows = read_rows("experiments/width_means")
     plot_error(axes, column(rows, "parameters"), rows, "LeNet-5's layout")
-    above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+    above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 9}
     for row in rows:
         at = (float(row["parameters"]), 100 - 100 * float(row["test_accuracy"]))
-        axes.annotate(f"{row['width']}x", at, **above)
+        axes.annotate(f"{row['width']}x", at, xytext=(4, 8), textcoords="offset points", fontsize=9)
     for parameters, (accuracy, name) in PUBLISHED.items():
         axes.plot(parameters, 100 - accuracy, "k*")
         axes.annotate(name, (parameters, 100 - accuracy), **above)
     for accuracy, name in PUBLISHED_WITHOUT_SIZE.items():
         axes.axhline(100 - accuracy, color="0.5", lw=0.8, ls="--")
-        axes.text(0.01, 100 - accuracy, name, transform=axes.get_yaxis_transform(), va="bottom", fontsize=8)
-    axes.plot([], [], "k*", label="other layouts, published")
+        axes.text(0.01, 100 - accuracy, name, transform=axes.get_yaxis_transform(), va="bottom", fontsize=9)
+    axes.plot([], [], "k*", label="another layout, published")
     error_axis(axes, "Ten epochs, five seeds", "parameters")
     axes.set(xscale="log", ylabel="test error", xlim=(200, 2e6))
     axes.legend(frameon=False)
@@ -386,32 +619,44 @@ def draw_best(figure: Figure) -> None:
     axes.legend(frameon=False, loc="upper left")
 
 
+def plot_missing(axes: Axes, rows: Rows, by: str, label: str, beside: float) -> None:
+    """What is missing to a Dice of 1 in rows of means, in percent; `beside` moves a line, lest bars hide bars."""
+    x = [beside * value for value in column(rows, by)]
+    missing, interval = (np.array(column(rows, name)) * 100 for name in ("dice", "dice_interval"))
+    axes.errorbar(x, 100 - missing, interval, marker="o", ms=4, capsize=3, label=label)
+
+
 def draw_unet_data(figure: Figure) -> None:
-    """Dice against the input's size, the network's width, and the number of cars."""
-    figure.set_size_inches(11, 3.6)
+    """What is missing to a Dice of 1 against the input's size, the network's width, and the number of cars."""
+    figure.set_size_inches(10, 4.2)
     left, middle, right = figure.subplots(1, 3)
     rows = read_rows("experiments/unet_size_means")
     for name, label in (("ceiling", "the ceiling"), ("dice", "model.pth")):
         missing = [100 - 100 * dice for dice in column(rows, name)]
         left.plot(column(rows, "short_side"), missing, marker="o", ms=4, label=label)
-    error_axis(left, "32 photographs at full size", "short side of the input")
+    error_axis(left, "Two cars at full size", "short side of the input")
     left.yaxis.set_major_locator(LogLocator())
-    left.legend(frameon=False)
-    for axes, name, by, xlabel in (
-        (middle, "unet_width", "base_channels", "base channels, equal time"),
-        (right, "unet_photographs", "cars", "cars to train on, equal steps"),
-    ):
-        rows = read_rows(f"experiments/{name}_means")
-        missing = [100 - 100 * dice for dice in column(rows, "dice")]
-        axes.errorbar(
-            column(rows, by), missing, [100 * x for x in column(rows, "dice_interval")], marker="o", ms=4, capsize=3
-        )
-        error_axis(axes, f"Small pictures, {rows[0]['count']} seeds", xlabel)
+    left.set_ylabel("missing to a Dice of 1")
+    widths = read_rows("experiments/unet_width_means", part="report")
+    cars = read_rows("experiments/unet_photographs_means")
+    for place, label in enumerate(("half a minute", "two minutes")):
+        own = [row for row in widths if int(row["steps"]) == STEPS_IN_EQUAL_TIME[int(row["base_channels"])][place]]
+        plot_missing(middle, own, "base_channels", label, 0.97 + 0.06 * place)
+    for row in own:
+        at = (float(row["base_channels"]), 0.02)
+        middle.text(*at, f"rate\n{row['lr']}", transform=middle.get_xaxis_transform(), ha="center", fontsize=9)
+    middle.set_xlim(6, 42)
+    for place, ((steps,), own) in enumerate(grouped(cars, ("steps",)).items()):
+        plot_missing(right, own, "cars", f"{int(steps):,} steps", 0.95 + 0.05 * place)
+    error_axis(middle, "Equal time, small pictures", "base channels")
+    error_axis(right, "Equal steps, small pictures", "cars to train on")
+    for axes, rows, name in ((middle, widths, "base_channels"), (right, cars, "cars")):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xticks(column(rows, by))
-        axes.set_ylim(2, 20)
-    left.set_ylabel("missing to a Dice of 1")
+        axes.set_xticks(sorted({float(row[name]) for row in rows}))
+        axes.set_ylim(1, 20)
+    for axes in (left, middle, right):
+        axes.legend(frameon=False)
 
 
 # What the filters see
@@ -485,6 +730,7 @@ def draw_unet_filters(figure: Figure) -> None:
 
 FIGURES: dict[str, Callable[[Figure], None]] = {
     "both": draw_both,
+    "architectures": draw_architectures,
     "lenet_curves": draw_curves,
     "unet_curves": draw_unet_curves,
     "car_mask": draw_mask,
@@ -494,6 +740,8 @@ FIGURES: dict[str, Callable[[Figure], None]] = {
     "digits": draw_digits_needed,
     "regularization": draw_regularization,
     "robustness": draw_robustness,
+    "distorted": draw_distorted,
+    "unknown": draw_unknown,
     "missed": draw_missed,
     "width": draw_width,
     "best": draw_best,
