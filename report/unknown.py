@@ -72,7 +72,7 @@ def as_mnist(picture: Tensor) -> Tensor:
     size = [max(1, round(20 * side / max(cut.shape))) for side in cut.shape]
     small = F.interpolate(cut[None, None], size, mode="bilinear", antialias=True)[0, 0].clamp(0, 1)
     middle = [(small.sum(dim=1 - axis) * torch.arange(size[axis])).sum() / small.sum() for axis in (0, 1)]
-    top, left = (min(28 - side, max(0, round(13.5 - at.item()))) for side, at in zip(size, middle, strict=True))
+    top, left = (min(28 - side, max(0, round(14 - at.item()))) for side, at in zip(size, middle, strict=True))
     return F.pad(small, (left, 28 - left - size[1], top, 28 - top - size[0]))
 
 

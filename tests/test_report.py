@@ -4,6 +4,7 @@ import argparse
 import csv
 import itertools
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import urllib.request
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -25,7 +27,7 @@ import infer_unet
 import train_lenet
 import train_unet
 from labs.cifar10 import __main__ as cifar10
-from lenet import LeNet5, LeNet5Original
+from lenet import LeNet5, LeNet5Original, original_loss
 from pictures import open_photograph, read_mask
 from report import (
     benchmark,
@@ -42,6 +44,7 @@ from report import (
     unet_experiments,
     unet_recipe,
     unet_scores,
+    unknown,
 )
 from report.tables import by_unit, interval, means, paired, read_rows, student_t
 from training import ROOT, write_rows
@@ -127,6 +130,17 @@ TABLE = "<!-- runs.csv {} -->\n\n| Saat | Genauigkeit |\n|---|--:|\n{}\n<!-- / -
 def test_a_table_keeps_its_heading_and_gets_the_rows_of_the_file(results, source, old, new):
     text, _, errors = fill.fill(TABLE.format(source, old))
     assert (text, errors) == (TABLE.format(source, new), [])
+
+
+@pytest.mark.parametrize("entries", ["cars", "cars.hard cars.easy"])
+def test_a_tables_rows_may_be_the_entries_of_a_json_file(tmp_path, monkeypatch, entries):
+    monkeypatch.setattr(fill, "RESULTS", tmp_path)
+    tables.write_json(tmp_path / "scores.json", {"cars": {"hard": {"dice": 0.9}, "easy": {"dice": 0.98}}})
+    text = (
+        f"<!-- scores.json {entries} | * | {{dice:.0%}} | -->\n\n| | Dice |\n|---|--:|\n| a | |\n| b | |\n\n<!-- / -->"
+    )
+    filled, _, errors = fill.fill(text)
+    assert "| a | 90% |\n| b | 98% |" in filled and not errors
 
 
 @pytest.mark.parametrize(
@@ -464,6 +478,7 @@ def test_means_are_made_anew_where_nothing_is_left_to_train(coins, monkeypatch, 
     first, second = read_rows(path)
     assert (first["sides"], first["count"], float(first["accuracy"])) == ("2", "2", 2.5)
     assert float(first["accuracy_interval"]) == pytest.approx(12.706 * 0.5, rel=1e-4)  # Student's t of one freedom
+    assert (float(first["accuracy_low"]), float(first["accuracy_high"])) == (2, 3)
     assert (first["accuracy_gain"], float(second["accuracy_gain"])) == ("", 4)
     assert float(second["accuracy_gain_interval"]) == 0  # the same with both seeds
     assert len(coins) == 5
@@ -496,11 +511,12 @@ def few_digits(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(best, "TRIAL_EPOCHS", 1)
     monkeypatch.setattr(best, "WEIGHTS", tmp_path / "lenet.pth")
     monkeypatch.setattr(lenet_experiments, "TRAINING_DIGITS", 250)
+    monkeypatch.setattr(unknown, "SHOWN", 25)
     monkeypatch.setattr(harness, "RUNS", tmp_path / "runs")
-    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.fold):
+    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.fold, unknown.non_digits):
         cached.cache_clear()
     yield
-    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.fold):
+    for cached in (lenet_experiments.mnist, lenet_experiments.trained, best.fold, unknown.non_digits):
         cached.cache_clear()
 
 
@@ -513,8 +529,8 @@ def test_the_first_training_of_an_experiment_gives_numbers_and_again_the_same(fe
     settings, train = next(experiments.EXPERIMENTS[name](arguments, []))
     row = train()
     assert not set(settings) & set(row)
-    scores = {key: value for key, value in row.items() if key.endswith("accuracy")} or {"wrong": row["wrong"] / 100}
-    assert all(0 <= value <= 1 for value in scores.values())
+    shares = {key: value for key, value in row.items() if key.endswith("accuracy") or name == "unknown"}
+    assert all(0 <= value <= 1 for value in shares.values() or [row["wrong"] / 100])
     again = next(experiments.EXPERIMENTS[name](arguments, []))[1]()  # from its checkpoint: nothing is left to train
     assert {**again, "seconds": 0} == {**row, "seconds": 0}
 
@@ -599,7 +615,7 @@ def test_bending_moves_the_ink_and_keeps_it():
 @pytest.mark.parametrize("of_1998", [True, False])
 def test_the_ladder_begins_and_ends_with_the_two_networks(of_1998):
     network = LeNet5Original() if of_1998 else LeNet5()
-    rung = lenet_experiments.LadderNet(*[of_1998] * 4)
+    rung = lenet_experiments.LadderNet(*[of_1998] * 5)
     state = network.state_dict()
     state["C5.weight"] = state["C5.weight"].view(120, 16, 5, 5)
     rung.load_state_dict(state)
@@ -619,13 +635,92 @@ def test_every_rung_of_the_ladder_has_one_change_more_than_the_one_before():
     assert changed["backward"] == list(lenet_experiments.CHANGES[:0:-1])
 
 
-def test_the_attack_moves_no_pixel_farther_than_its_step_and_raises_the_loss():
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [
+        (0.02, [0.02, 0.01, 0.04]),
+        (0.04, [0.02, 0.01, 0.04, 0.08]),
+        (0.16, [0.02, 0.01, 0.04, 0.08, 0.16, 0.32]),
+        (0.0025, [0.02, 0.01, 0.04, 0.005, 0.0025, 0.00125]),
+    ],
+)
+def test_a_learning_rate_is_chosen_only_with_both_its_neighbours(best, tried):
+    rates = list(harness.climb(0.02, lambda rate: -abs(math.log(rate / best)), choosing=3, seeds=5))
+    assert rates == [*((rate, range(3)) for rate in tried), (best, range(3, 5))]
+
+
+def attack(size: float, **how: Any) -> tuple[LeNet5, torch.Tensor, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     model, images, labels = LeNet5(), torch.rand(8, 1, 28, 28), torch.arange(8)
-    attacked = lenet_experiments.attacked(model, images, labels, 0.1)
-    assert (attacked - images).abs().max() <= 0.1 + 1e-6
-    loss = torch.nn.functional.cross_entropy
-    assert loss(model(attacked), labels) > loss(model(images), labels)
+    return model, images, lenet_experiments.attacked(model, images, labels, size, **how), labels
+
+
+@pytest.mark.parametrize("loss", [torch.nn.functional.cross_entropy, lenet_experiments.lead])
+@pytest.mark.parametrize("steps", [1, 20])
+def test_an_attack_moves_no_pixel_farther_than_its_size_and_raises_the_loss(loss, steps):
+    model, images, moved, labels = attack(0.1, loss=loss, steps=steps)
+    assert (moved - images).abs().max() <= 0.1 + 1e-6
+    assert 0 <= moved.min() and moved.max() <= 1
+    assert loss(model(moved), labels) > loss(model(images), labels)
+
+
+def test_many_small_steps_attack_better_than_one():
+    lead = lenet_experiments.lead
+    model, _, one, labels = attack(0.1, loss=lead)
+    _, _, many, _ = attack(0.1, loss=lead, steps=20)
+    assert lead(model(many), labels) > lead(model(one), labels)
+
+
+def test_the_loss_of_a_certain_answer_has_no_slope_along_the_right_score_but_the_lead_has():
+    """float32 cannot tell a probability of 1 - 1e-9 from 1."""
+    scores, labels = torch.tensor([[21.0, 0.0, -1.0]], requires_grad=True), torch.tensor([0])
+    (of_loss,) = torch.autograd.grad(torch.nn.functional.cross_entropy(scores, labels), scores)
+    (of_lead,) = torch.autograd.grad(lenet_experiments.lead(scores, labels), scores)
+    assert (of_loss[0, 0], of_lead[0, 0]) == (0, -1)
+    assert of_loss[0, 1] > 0
+
+
+def test_the_lead_is_that_of_the_best_wrong_score():
+    scores = torch.tensor([[3.0, 1.0, 2.5], [0.0, 4.0, 1.0]])
+    assert lenet_experiments.lead(scores, torch.tensor([0, 2])).item() == pytest.approx((-0.5 + 3) / 2)
+
+
+# What is no digit
+
+
+def test_a_threshold_refuses_the_share_that_it_should():
+    sure = torch.randperm(1000).float()
+    assert [(sure < unknown.threshold_of(sure, share)).sum().item() for share in (0.01, 0.1)] == [10, 100]
+
+
+def test_printed_letters_lie_as_mnists_digits_do():
+    square = torch.zeros(100, 100)
+    square[10:40, 50:90] = 1
+    digit = unknown.as_mnist(square)
+    rows, columns = (
+        torch.arange(28) * digit.sum(dim=1) / digit.sum(),
+        torch.arange(28) * digit.sum(dim=0) / digit.sum(),
+    )
+    assert digit.shape == (28, 28) and digit.any(dim=0).sum() == 20
+    assert (rows.sum().item(), columns.sum().item()) == pytest.approx((14, 14), abs=0.5)
+    letters = unknown.printed_letters()
+    assert letters.shape == (len(unknown.LETTERS) * len(unknown.FONTS) * unknown.COPIES, 1, 28, 28)
+    assert letters.flatten(1).sum(dim=1).min() > 20  # none is empty
+
+
+def test_the_floor_is_the_eleventh_answer_of_equation_9():
+    """The criterion is the negative logarithm of a probability among eleven."""
+    scores = -torch.rand(5, 10) * 100
+    best = scores.argmax(dim=1)
+    assert -unknown.with_floor(scores).log().mean() == pytest.approx(original_loss(scores, best).item(), rel=1e-4)
+
+
+def test_what_is_shown_holds_no_turned_zero_and_no_digit_over_its_like():
+    shown = unknown.non_digits()
+    images, labels = lenet_experiments.mnist()["test"]
+    first = images[labels != 0][0]
+    assert torch.equal(shown["turned"][0], first.rot90(dims=(1, 2)))
+    assert all((part >= 0).all() and (part <= 1).all() for part in shown.values())
 
 
 def test_scores_that_are_stretched_put_the_roof_too_high_and_the_wheels_too_low():
@@ -656,16 +751,19 @@ def many_cars(tmp_path_factory) -> Path:
     return data
 
 
-@pytest.mark.parametrize("name", ["unet_width", "unet_photographs"])
-def test_a_small_training_of_the_u_net_is_scored_on_the_report_cars(many_cars, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(("name", "part"), [("unet_width", "selection"), ("unet_photographs", "report")])
+def test_a_small_training_of_the_u_net_is_scored_car_by_car(many_cars, tmp_path, monkeypatch, name, part):
     monkeypatch.setattr(harness, "RUNS", tmp_path)
-    monkeypatch.setattr(unet_experiments, "STEPS", 10)
-    monkeypatch.setattr(unet_experiments, "STEPS_IN_EQUAL_TIME", {8: 10})
+    monkeypatch.setattr(unet_experiments, "STEPS_IN_EQUAL_TIME", {8: (10, 20)})
+    monkeypatch.setattr(unet_experiments, "BUDGETS", {10: (2,)})
     monkeypatch.setattr(unet_experiments, "CARS", (2,))
-    settings, train = next(experiments.EXPERIMENTS[name](argparse.Namespace(seeds=1, data=many_cars), []))
-    row = train()
-    assert settings["seed"] == 0 and list(row) == ["dice", "jaccard", "seconds"]
-    assert 0 <= row["jaccard"] <= row["dice"] <= 1
+    trainings = experiments.EXPERIMENTS[name](argparse.Namespace(seeds=1, data=many_cars), [])
+    rows = [(settings["car"], score()) for settings, score in itertools.islice(trainings, 4)]
+    _, selection, report = unet_experiments.split_by_car(unet_experiments.find_pairs(many_cars), 14, seed=0)
+    cars = {unet_experiments.car_of(pair) for pair in (selection if part == "selection" else report)}
+    assert len({car for car, _ in rows} & cars) == 4
+    assert all(list(row) == ["dice", "seconds"] and 0 <= row["dice"] <= 1 for _, row in rows)
+    assert len(list((tmp_path / name).iterdir())) == 1  # one training for all of them
 
 
 @pytest.mark.parametrize("trained", ["padded", "not padded"])
