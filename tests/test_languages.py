@@ -27,6 +27,7 @@ both_languages = pytest.mark.parametrize(
     [
         pytest.param(ROOT / "README.md", ROOT / "README.zh-CN.md", id="README"),
         pytest.param(ROOT / "report" / "README.md", CHINESE_REPORT, id="report", marks=written),
+        pytest.param(ROOT / "report" / "trials.md", ROOT / "report" / "trials.zh-CN.md", id="trials"),
     ],
 )
 each_text = pytest.mark.parametrize(
@@ -36,6 +37,8 @@ each_text = pytest.mark.parametrize(
         pytest.param(ROOT / "README.zh-CN.md", id="README, Chinese"),
         pytest.param(ROOT / "report" / "README.md", id="report"),
         pytest.param(CHINESE_REPORT, id="report, Chinese", marks=written),
+        pytest.param(ROOT / "report" / "trials.md", id="trials"),
+        pytest.param(ROOT / "report" / "trials.zh-CN.md", id="trials, Chinese"),
         *[pytest.param(path, id=f"labs, {path.parent.name}") for path in sorted((ROOT / "labs").rglob("README.md"))],
     ],
 )
@@ -156,12 +159,13 @@ def test_each_language_links_to_the_other(english, chinese):
 def test_the_chinese_text_leads_to_the_chinese_report(english, chinese):
     """Else a reader would fall out of the language halfway."""
     leads_to = {file for file, _ in file_targets(chinese)} - {english}
-    assert ROOT / "report" / "README.md" not in leads_to
+    assert not leads_to & {ROOT / "report" / "README.md", ROOT / "report" / "trials.md"}
 
 
 @each_text
-def test_links_within_a_page_lead_to_headings(path):
-    assert {name for file, name in file_targets(path) if file == path and name} <= slugs(path)
+def test_links_into_a_page_lead_to_headings(path):
+    into = [(file, name) for file, name in file_targets(path) if name and file.suffix == ".md" and file.exists()]
+    assert not [f"{file}#{name}" for file, name in into if name not in slugs(file)]
 
 
 @each_text
