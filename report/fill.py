@@ -5,9 +5,10 @@
 
 A number stands between two comments that a reader does not see. The first says where it is from, a JSON file, the entry
 in it, and its format as Python's `format` takes it (or, where the entry holds several numbers, as `str.format` does).
-The entries of a CSV file of one row are its columns:
+The entries of a CSV file are the columns of its one row, or of the only one with this `column=value`:
 
     <!-- unet/scores.json report_cars.dice .4f -->0.9904<!-- / -->
+    <!-- experiments/width_means.csv width=1 test_accuracy .2% -->99.38%<!-- / -->
     <!-- lenet/benchmark.json ratios.loop_over_bare {min:.2f} to {max:.2f} -->0.96 to 1.13<!-- / -->
 
 A table has a row for each row of a CSV file, its heading is the text's own. `*` keeps a cell as it stands in the text;
@@ -34,6 +35,7 @@ from training import ROOT, command, told, write_whole
 
 MARKED = re.compile(r"<!-- (\S+\.(?:json|csv)) ([^>]+?) -->((?:(?!<!--).)*)<!-- / -->", re.DOTALL)
 STRAY = re.compile(r"<!-- (?:/|\S+\.(?:json|csv)\b.*?) -->")
+NUMBER = re.compile(r"((?:\S+=\S+ )*)(\S+)(?: (.*))?", re.DOTALL)
 HEADING = re.compile(r"\s*\|.*\n\|[-:| ]+\|\n")
 
 
@@ -51,9 +53,8 @@ class NumberFormatter(string.Formatter):
         return format(float(value) if spec and isinstance(value, str) else value, spec)
 
 
-def entry_of(path: Path, names: str) -> Any:
-    """What stands in a file at "KEY.KEY"."""
-    (entry,) = read_rows(path, needed=True) if path.suffix == ".csv" else [read_json(path)]
+def entry_of(entry: Any, names: str) -> Any:
+    """What stands in `entry` at "KEY.KEY"."""
     for name in names.split("."):
         entry = entry[int(name)] if isinstance(entry, list) else entry[name]
     return entry
@@ -63,15 +64,16 @@ def rows_of(path: Path, words: list[str]) -> list[dict[str, Any]]:
     """The rows of a CSV file that have each COLUMN=VALUE in `words`, or the entries of a JSON file that they name."""
     if path.suffix == ".csv":
         return matching(read_rows(path, needed=True), dict(word.split("=", 1) for word in words))
-    entries = [entry_of(path, word) for word in words]
+    entries = [entry_of(read_json(path), word) for word in words]
     return list(entries[0].values()) if len(entries) == 1 else entries
 
 
 def number(path: Path, source: str, _old: str) -> str:
-    """The entry of a file that `source`, "KEY.KEY FORMAT", names; raises what is wrong with it."""
-    names, _, form = source.partition(" ")
-    entry = entry_of(path, names)
-    formatter = NumberFormatter()
+    """The entry of a file that `source`, "COLUMN=VALUE KEY.KEY FORMAT", names; raises what is wrong with it."""
+    only, names, form = NUMBER.fullmatch(source).groups()
+    (entry,) = rows_of(path, only.split()) if path.suffix == ".csv" else [read_json(path)]
+    entry = entry_of(entry, names)
+    formatter, form = NumberFormatter(), form or ""
     return formatter.format(form, **entry) if "{" in form else formatter.format_field(entry, form)
 
 

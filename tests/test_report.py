@@ -96,6 +96,7 @@ def test_no_line_begins_with_a_number(path):
         ("scores.json speeds.0 {min:.1f} to {max:.1f}", "2.0 to 3.0"),
         ("scores.json left_out .2f", "–"),
         ("best.csv accuracy .2%", "99.50%"),
+        ("runs.csv network=modern seed=1 accuracy .1%", "99.5%"),
     ],
 )
 def test_a_marker_names_its_file_its_entry_and_its_format(results, source, number):
