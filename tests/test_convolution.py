@@ -63,6 +63,29 @@ def test_deconv2d_agrees_with_pytorchs_layer_of_the_turned_kernel(random, size, 
     assert np.allclose(deconv2d(x, weights), layer(torch.from_numpy(x)[None])[0].detach())
 
 
+def test_the_cifar_tutorials_eight_kernels_make_eight_maps_of_half_the_size(random):
+    assert conv2d(random.normal(size=(8, 6, 6)), random.normal(size=(8, 8, 3, 3)), stride=2).shape == (8, 3, 3)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_stride_and_dilation_agree_with_pytorch(random, stride, dilation):
+    x, weights = random.normal(size=(3, 7, 8)), random.normal(size=(2, 3, 3, 3))
+    theirs = F.conv2d(torch.from_numpy(x)[None], torch.from_numpy(weights), None, stride, dilation, dilation)[0]
+    assert np.allclose(conv2d(x, weights, stride, dilation), theirs)
+
+
+def test_plain_upsampling_is_pytorchs_and_a_transposed_convolution(random):
+    assert max(lab.check_upsampling(random.normal(size=(4, 6))).values()) < 1e-12
+
+
+def test_bces_gradient_is_the_mistake_and_mses_has_the_sigmoids_slope_in_it():
+    scores = torch.linspace(-9, 9, 19, dtype=torch.float64)
+    mistake, steepness = scores.sigmoid() - 1, scores.sigmoid() * (1 - scores.sigmoid())
+    assert torch.allclose(lab.slope(lab.LOSSES["BCE"], scores), mistake)
+    assert torch.allclose(lab.slope(lab.LOSSES["MSE"], scores), 2 * mistake * steepness)
+
+
 def test_fill_zeros_puts_zeros_around_and_between():
     assert fill_zeros(np.array([[[1, 2]]])).tolist() == [[[0, 0, 0, 0, 0], [0, 1, 0, 2, 0], [0, 0, 0, 0, 0]]]
 
@@ -138,8 +161,10 @@ def test_the_command_prints_the_matrices_and_that_pytorch_agrees(folder, capsys)
     assert "[[[ 2.  0.  2.  4.  0.]\n  [ 1.  4.  4.  3.  5.]" in printed
     assert "[ 0.  8. -2. 14.  2.]" in printed
     assert re.search(r"PyTorch agrees on \d+ random inputs: largest difference \de-1\d", printed)
-    assert (folder / "filters.jpg").exists() and (folder / "padding.jpg").exists()
+    figures = ("filters.jpg", "padding.jpg", "upsampling.png", "sigmoid.png")
+    assert all((folder / figure).exists() for figure in figures)
     assert (folder / "results" / "labs" / "convolution.json").exists()
+    assert len((folder / "results" / "labs" / "convolution_gradients.csv").read_text().splitlines()) == 5
 
 
 def test_without_car_jpg_the_command_ends_with_one_line(folder):

@@ -8,21 +8,23 @@ prints the tutorial's two results,
       [ 1.  4.  4.  3.  5.]           [ 6.  8.  5. 11.  2.]
       ...                             ...
 
-says that PyTorch agrees with each function here, and draws filters.jpg and padding.jpg beside this file.
+says that PyTorch agrees with each function here, and draws filters.jpg, padding.jpg, upsampling.png and sigmoid.png
+beside this file.
 """
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from labs.commands import drawing, lab_parser
 from pictures import open_photograph
 from report.tables import RESULTS, write_json
-from training import ROOT, command, told
+from training import ROOT, command, told, write_rows
 
 FIGURES = Path(__file__).parent
 
@@ -54,28 +56,34 @@ DECONV_WEIGHTS = [  # [2, 4, 3, 3]
 BLUR = np.full((9, 9), 1 / 81)
 SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]])
 SOBEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])  # how much brighter it is on the right; transposed, below
+LOSSES = {"BCE": F.binary_cross_entropy, "MSE": F.mse_loss}
+TENT = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])  # between two pixels, half of each
 # Conv2d's, and NumPy's
 PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
-def convolution(feature_map: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """`feature_map` `[H, W]` under `kernel` `[k, k]`, k odd: `[H, W]`, with zeros beyond the edges (appendix, 1)."""
-    (h, w), k = feature_map.shape, len(kernel)
-    padded = np.pad(feature_map, k // 2)
-    result = np.zeros((h, w))
-    for i in range(h):
-        for j in range(w):
-            result[i, j] = np.sum(padded[i : i + k, j : j + k] * kernel)
+def convolution(feature_map: np.ndarray, kernel: np.ndarray, stride: int = 1, dilation: int = 1) -> np.ndarray:
+    """`feature_map` `[H, W]` under `kernel` `[k, k]`, k odd, with zeros beyond the edges (appendix, 1).
+
+    `[ceil(H / stride), ceil(W / stride)]`: the kernel goes on by `stride` pixels, and its own lie `dilation` apart.
+    """
+    (h, w), reach = feature_map.shape, dilation * (len(kernel) - 1) + 1
+    padded = np.pad(feature_map, reach // 2)
+    result = np.zeros((-(-h // stride), -(-w // stride)))
+    for i, top in enumerate(range(0, h, stride)):
+        for j, left in enumerate(range(0, w, stride)):
+            result[i, j] = np.sum(padded[top : top + reach : dilation, left : left + reach : dilation] * kernel)
     return result
 
 
-def conv2d(feature_maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`[C, H, W]` under `weights` `[C_out, C, k, k]`: `[C_out, H, W]`, each the sum over all the maps (appendix, 1)."""
-    output = np.zeros((len(weights), *feature_maps.shape[1:]))
-    for i, kernels in enumerate(weights):
-        for feature_map, kernel in zip(feature_maps, kernels, strict=True):
-            output[i] += convolution(feature_map, kernel)
-    return output
+def conv2d(feature_maps: np.ndarray, weights: np.ndarray, stride: int = 1, dilation: int = 1) -> np.ndarray:
+    """`[C, H, W]` under `weights` `[C_out, C, k, k]`: `[C_out, ...]`, each the sum over all the maps (appendix, 1)."""
+    return np.stack(
+        [
+            sum(convolution(*pair, stride, dilation) for pair in zip(feature_maps, kernels, strict=True))
+            for kernels in weights
+        ]
+    )
 
 
 def fill_zeros(feature_maps: np.ndarray) -> np.ndarray:
@@ -91,6 +99,16 @@ def deconv2d(feature_maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return conv2d(fill_zeros(feature_maps), weights)[:, 1:-1, 1:-1]
 
 
+def upsampled(feature_map: np.ndarray, mode: str) -> np.ndarray:
+    """`[H, W]` made larger without anything to learn: "nearest" to `[2H, 2W]`, "bilinear" to `[2H - 1, 2W - 1]`.
+
+    Both are transposed convolutions of stride 2 whose kernel stays as it is.
+    """
+    if mode == "nearest":
+        return feature_map.repeat(2, axis=0).repeat(2, axis=1)
+    return deconv2d(feature_map[None], TENT[None, None])[0]
+
+
 def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
     """How many rows or columns a convolution makes of `size` (the CIFAR tutorial's formula, with dilation)."""
     return (size - (dilation * (kernel - 1) + 1) + 2 * padding) // stride + 1
@@ -103,16 +121,17 @@ def largest_difference(ours: np.ndarray, theirs: torch.Tensor) -> float:
 
 def compare_with_pytorch(random: np.random.Generator) -> dict[str, float]:
     """The largest difference between each function here and PyTorch's, over random maps of many shapes."""
-    conv, deconv, cases = [], [], 0
+    conv, deconv = [], []
     for channels, maps, kernel, h, w in itertools.product((1, 2, 3), (1, 3), (1, 3, 5), (1, 4, 7), (2, 5)):
         x, weights = random.normal(size=(channels, h, w)), random.normal(size=(maps, channels, kernel, kernel))
         image, filters = torch.from_numpy(x)[None], torch.from_numpy(weights)
-        conv.append(largest_difference(conv2d(x, weights), F.conv2d(image, filters, padding="same")[0]))
+        for stride, dilation in itertools.product((1, 2, 3), (1, 2)):
+            theirs = F.conv2d(image, filters, None, stride, dilation * (kernel // 2), dilation)[0]
+            conv.append(largest_difference(conv2d(x, weights, stride, dilation), theirs))
         turned = filters.rot90(2, (2, 3)).transpose(0, 1)  # each input map's own kernels first, turned by 180 degrees
         theirs = F.conv_transpose2d(image, turned, stride=2, padding=kernel // 2)[0]
         deconv.append(largest_difference(deconv2d(x, weights), theirs))
-        cases += 1
-    return {"cases": cases, "conv2d": max(conv), "deconv2d": max(deconv)}
+    return {"cases": len(conv), "conv2d": max(conv), "deconv_cases": len(deconv), "deconv2d": max(deconv)}
 
 
 def check_output_sizes() -> dict[str, int]:
@@ -157,7 +176,29 @@ def check_relatives(random: np.random.Generator) -> dict[str, float]:
     maps, full = random.normal(size=(2, 5, 5)), nn.Linear(50, 3, bias=False, dtype=torch.float64)
     weights = full.weight.detach().numpy().reshape(3, 2, 5, 5)
     outputs = full(torch.from_numpy(maps).flatten()).detach()
-    return differences | {"full_connection": largest_difference(conv2d(maps, weights)[:, 2, 2], outputs)}
+    differences["full_connection"] = largest_difference(conv2d(maps, weights)[:, 2, 2], outputs)
+    return differences | check_upsampling(random.normal(size=(5, 7)))
+
+
+def check_upsampling(x: np.ndarray) -> dict[str, float]:
+    """The largest difference of `upsampled` from PyTorch, and from PyTorch's transposed convolution with 2x2 ones."""
+    image = torch.from_numpy(x)[None, None]
+    h, w = x.shape
+    smooth = F.interpolate(image, size=(2 * h - 1, 2 * w - 1), mode="bilinear", align_corners=True)
+    nearest = upsampled(x, "nearest")
+    stamped = F.conv_transpose2d(image, torch.ones(1, 1, 2, 2, dtype=image.dtype), stride=2)
+    return {
+        "nearest": largest_difference(nearest, F.interpolate(image, scale_factor=2)[0, 0]),
+        "nearest_as_transposed": largest_difference(nearest, stamped[0, 0]),
+        "bilinear": largest_difference(upsampled(x, "bilinear"), smooth[0, 0]),
+    }
+
+
+def slope(loss: Callable[..., Tensor], scores: Tensor) -> Tensor:
+    """The gradient of `loss` by each score before the sigmoid, where the truth is 1 (the segmentation tutorial)."""
+    scores = scores.clone().requires_grad_()
+    loss(scores.sigmoid(), torch.ones_like(scores), reduction="sum").backward()
+    return scores.grad
 
 
 def draw_filters(path: Path, picture: np.ndarray) -> None:
@@ -176,6 +217,36 @@ def draw_padding_modes(path: Path, picture: np.ndarray) -> None:
     h, w, _ = picture.shape
     border = ((h // 3, h // 3), (w // 3, w // 3), (0, 0))
     draw_panels(path, {name: np.pad(picture, border, mode=mode) for name, mode in PADDING_MODES.items()})
+
+
+def draw_upsampling(path: Path, picture: np.ndarray) -> None:
+    """Writes `picture` `[H, W]` in [0, 1] made twice as large: plainly, and by transposed convolutions not yet trained.
+
+    Their kernels are all alike, and make an even surface as bright as it was, on the average.
+    """
+    uneven = deconv2d(picture[None], np.full((1, 1, 3, 3), 4 / 9))[0]
+    panels = {
+        "nearest; also kernel 2, all alike": upsampled(picture, "nearest"),
+        "bilinear; also kernel 3, a tent": upsampled(picture, "bilinear"),
+        "kernel 3, all alike": uneven,
+    }
+    with drawing(path, 9, 2.2) as figure:
+        for axes, (title, large) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+            axes.imshow(large, cmap="gray", vmin=0, vmax=1)
+            axes.set_title(title, fontsize=10)
+            axes.axis("off")
+
+
+def draw_slopes(path: Path) -> None:
+    """Writes how far a step is that either loss asks for, over the score before the sigmoid."""
+    scores = torch.linspace(-8, 8, 401, dtype=torch.float64)
+    with drawing(path, 6, 3) as figure:
+        axes = figure.subplots()
+        for name, loss in LOSSES.items():
+            axes.plot(scores, -slope(loss, scores), label=name)
+        axes.set(xlabel="score before the sigmoid, where the truth is 1", ylabel="minus the gradient")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
 
 
 def draw_panels(path: Path, panels: dict[str, np.ndarray]) -> None:
@@ -200,7 +271,9 @@ def main() -> None:
     result = {"pytorch": compare_with_pytorch(random), "sizes": check_output_sizes(), **check_relatives(random)}
     agreement, sizes = result["pytorch"], result["sizes"]
     print(f"\nPyTorch agrees on {agreement['cases']} random inputs: largest difference {agreement['conv2d']:.0e} of")
-    print(f"conv2d, {agreement['deconv2d']:.0e} of deconv2d, the kernel turned by 180 degrees for conv_transpose2d")
+    print("conv2d, its strides up to 3 and dilations up to 2; on ", end="")
+    print(f"{agreement['deconv_cases']}: {agreement['deconv2d']:.0e} of deconv2d,")
+    print("the kernel turned by 180 degrees for conv_transpose2d")
 
     impulse = np.zeros((1, 3, 3))
     impulse[0, 1, 1] = 1
@@ -214,14 +287,28 @@ def main() -> None:
     for groups, name in ((1, "convolution"), (2, "2 groups"), (4, "depthwise")):
         print(f"{name}: {result[f'weights_{groups}']} weights, difference {result[f'groups_{groups}']:.0e}")
     print(f"full connection as a convolution: difference {result['full_connection']:.0e}")
+    for name in ("nearest", "nearest_as_transposed", "bilinear"):
+        print(f"upsampling, {name.replace('_', ' ')}: difference {result[name]:.0e}")
+
+    scores = torch.tensor([-8.0, -4.0, 0.0, 4.0], dtype=torch.float64)
+    columns = {"score": scores, "probability": scores.sigmoid()}
+    columns |= {name: slope(loss, scores) for name, loss in LOSSES.items()}
+    gradients = [dict(zip(columns, values, strict=True)) for values in torch.stack([*columns.values()], dim=1).tolist()]
+    print("\nScore, its sigmoid, and the gradient of either loss where the truth is 1:")
+    for row in gradients:
+        print("  ".join(f"{name} {value:.4f}" for name, value in row.items()))
 
     with told():
         photograph = open_photograph(ROOT / "car.jpg")
         picture = np.asarray(photograph.resize((480, 320))) / 255  # the definition takes its time
         draw_filters(FIGURES / "filters.jpg", picture)
         draw_padding_modes(FIGURES / "padding.jpg", picture)
+        roof = picture[88:128, 180:250].mean(axis=2)
+        draw_upsampling(FIGURES / "upsampling.png", roof)
+        draw_slopes(FIGURES / "sigmoid.png")
         write_json(RESULTS / "labs" / "convolution.json", result)
-    print(f"\nWritten: {FIGURES / 'filters.jpg'}, {FIGURES / 'padding.jpg'}")
+        write_rows(RESULTS / "labs" / "convolution_gradients.csv", gradients)
+    print(f"\nWritten: {FIGURES / 'filters.jpg'}, padding.jpg, upsampling.png and sigmoid.png")
 
 
 if __name__ == "__main__":
