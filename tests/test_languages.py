@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHINESE_REPORT = ROOT / "report" / "README.zh-CN.md"
+CHINESE_LABS = sorted((ROOT / "labs").rglob("README.zh-CN.md"))
 
 FENCED = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
@@ -28,6 +29,7 @@ both_languages = pytest.mark.parametrize(
         pytest.param(ROOT / "README.md", ROOT / "README.zh-CN.md", id="README"),
         pytest.param(ROOT / "report" / "README.md", CHINESE_REPORT, id="report", marks=written),
         pytest.param(ROOT / "report" / "trials.md", ROOT / "report" / "trials.zh-CN.md", id="trials"),
+        *[pytest.param(path.with_name("README.md"), path, id=f"labs, {path.parent.name}") for path in CHINESE_LABS],
     ],
 )
 each_text = pytest.mark.parametrize(
@@ -40,6 +42,7 @@ each_text = pytest.mark.parametrize(
         pytest.param(ROOT / "report" / "trials.md", id="trials"),
         pytest.param(ROOT / "report" / "trials.zh-CN.md", id="trials, Chinese"),
         *[pytest.param(path, id=f"labs, {path.parent.name}") for path in sorted((ROOT / "labs").rglob("README.md"))],
+        *[pytest.param(path, id=f"labs, {path.parent.name}, Chinese") for path in CHINESE_LABS],
     ],
 )
 
