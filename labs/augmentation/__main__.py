@@ -35,8 +35,8 @@ from training import ROOT, Row, command, told, write_rows
 SHEET = Path(__file__).with_name("ways.jpg")
 BATCHES, SIZES, ROUNDS = (32, 128), (32, 200), 15
 
-# What varies a batch. All take `images` [B, 3, H, W] in [0, 1] and a generator on the CPU, from which each picture gets
-# random numbers of its own; but for the flips, half of which leave a picture as it is, they always change something.
+# What varies a batch: `images` [B, 3, H, W] in [0, 1], and a generator on the CPU from which each picture gets random
+# numbers of its own. Flips and grey leave every second picture as it is, all others change each.
 
 
 def uniform(images: Tensor, generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:

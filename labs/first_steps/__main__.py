@@ -23,6 +23,8 @@ from report.tables import RESULTS, machine, write_json
 from train_lenet import evaluate, load_mnist, train_epoch
 from training import command, pick_device, told
 
+Transform = Callable[[np.ndarray], Any]
+
 
 def load_bytes(root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
     """MNIST as NumPy has it: images `[N, 28, 28]`, 0 to 255, and labels `[N]`."""
@@ -45,15 +47,13 @@ def tensors(device: torch.device) -> None:
     print(f".to({str(device)!r}, torch.float32): {moved.dtype} on {moved.device}; the first is still {tensor.dtype}")
 
 
-def scaling() -> None:
-    """Section 1.4.1: what ToTensor scales, and what it does not."""
-    from torchvision.transforms import ToTensor  # takes as long to import as PyTorch itself
-
+def scaling(to_tensor: Transform) -> None:
+    """Section 1.4.1: what torchvision's ToTensor scales, and what it does not."""
     picture = np.array([[0, 51, 255]], dtype=np.uint8)
     for kind in (np.uint8, np.int64, np.float32):
-        made = ToTensor()(picture.astype(kind))
+        made = to_tensor(picture.astype(kind))
         print(f"ToTensor of {picture[0]} as {kind.__name__}: {made.flatten().numpy()}, {made.dtype}")
-    print(f"a picture of {(28, 20, 3)}, colours last, becomes {list(ToTensor()(np.zeros((28, 20, 3))).shape)}")
+    print(f"a picture of {(28, 20, 3)}, colours last, becomes {list(to_tensor(np.zeros((28, 20, 3))).shape)}")
 
 
 class Digits(Dataset):
@@ -63,7 +63,7 @@ class Digits(Dataset):
         self,
         images: np.ndarray,
         labels: np.ndarray,
-        transform: Callable[[np.ndarray], Any] | None = None,
+        transform: Transform | None = None,
         target_transform: Callable[[int], Any] | None = None,
     ) -> None:
         self.images, self.labels = images, labels
@@ -100,23 +100,21 @@ def one_hot(label: int) -> Tensor:
     return torch.zeros(10).scatter_(dim=0, index=torch.tensor(label), value=1)
 
 
-def loading(images: np.ndarray, labels: np.ndarray) -> None:
+def loading(images: np.ndarray, labels: np.ndarray, to_tensor: Transform) -> None:
     """Sections 1.3.3 and 1.4.2: batches, in which order, and what their numbers mean."""
-    from torchvision.transforms import ToTensor  # late, see above
-
-    plain, ready = Digits(images, labels), Digits(images, labels, ToTensor(), one_hot)
+    plain, ready = Digits(images, labels), Digits(images, labels, to_tensor, one_hot)
     print(f"sample 0 of {len(plain):,}: {plain[0][0].dtype} {plain[0][0].shape}, label {plain[0][1]}")
     image, target = ready[0]
     print(f"transformed: {image.dtype} {list(image.shape)}, from {image.min():.0f} to {image.max():.0f}")
     print(f"its label by target_transform: {target.int().tolist()}")
 
     generator = torch.Generator().manual_seed(1)
-    loader = DataLoader(Digits(images, labels, ToTensor()), batch_size=10, shuffle=True, generator=generator)
+    loader = DataLoader(Digits(images, labels, to_tensor), batch_size=10, shuffle=True, generator=generator)
     for batch_idx, (_, targets) in enumerate(loader):
         print(f"batch_idx {batch_idx}: labels {targets.tolist()}; sample {batch_idx} is a {labels[batch_idx]}")
         if batch_idx == 1:
             break
-    loader = DataLoader(Digits(images, labels, ToTensor()), batch_size=10, sampler=OneOfEach(labels, generator))
+    loader = DataLoader(Digits(images, labels, to_tensor), batch_size=10, sampler=OneOfEach(labels, generator))
     batch, targets = next(iter(loader))
     print(f"OneOfEach: labels {targets.tolist()} of images {list(batch.shape)}")
 
@@ -179,6 +177,10 @@ def main() -> None:
         "--quick", action="store_true", help="learns 3,000 digits instead of 60,000, and writes nothing"
     )
     args = parser.parse_args()
+
+    from torchvision.transforms import ToTensor  # takes as long to import as PyTorch itself
+
+    to_tensor = ToTensor()
     with told():
         device = pick_device(args.device)
         (images, labels), (test_images, test_labels) = (load_bytes(args.data, train) for train in (True, False))
@@ -186,22 +188,19 @@ def main() -> None:
     print("Tensors (1.2)")
     tensors(device)
     print("\nToTensor (1.4.1)")
-    scaling()
+    scaling(to_tensor)
     print("\nDataset, DataLoader and Sampler (1.3, 1.4.2)")
-    loading(images, labels)
-
-    from torchvision.transforms import ToTensor  # late, see above
-
+    loading(images, labels, to_tensor)
     print("\nThe network (2)")
     torch.manual_seed(1)
     network = strips_network()
-    look_inside(network, *Digits(images, labels, ToTensor())[0])
+    look_inside(network, *Digits(images, labels, to_tensor)[0])
     print("\nThe loss (2.2.1)")
     losses(torch.randn(4, 11), torch.tensor([5, 0, 4, 1]))
     print("\nA first training (2.2.3)")
     count = 3000 if args.quick else len(images)
-    train_set = Digits(images[:count], labels[:count], ToTensor())
-    result = train(network.to(device), train_set, Digits(test_images, test_labels, ToTensor()))
+    train_set = Digits(images[:count], labels[:count], to_tensor)
+    result = train(network.to(device), train_set, Digits(test_images, test_labels, to_tensor))
     if not args.quick:
         with told():
             write_json(RESULTS / "labs" / "first_steps.json", {**result, "machine": machine()})
