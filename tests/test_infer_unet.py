@@ -19,8 +19,9 @@ from conftest import ended
 from PIL import Image, ImageDraw
 
 import infer_unet
-from infer_unet import MAX_ASPECT, network_size, overlay, plot_img_and_mask, predict_mask
+from infer_unet import MAX_ASPECT, doubt, network_size, overlay, plot_img_and_mask, predict_mask
 from pictures import open_photograph
+from report.draw_car import draw_car
 from training import pick_device
 from unet import UNet, load_unet
 
@@ -269,7 +270,7 @@ def command_in(words: list[str]) -> None:
 def test_a_damaged_exif_does_not_matter(start, folder):
     """In a process of its own, for Pillow warns, and pytest has warnings its own way."""
     damaged = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"
-    Image.new("RGB", (40, 30), "white").save(folder / "photo.jpg", exif=damaged)
+    bright_box(40, 30)[0].save(folder / "photo.jpg", exif=damaged)
     process = start(folder, functools.partial(command_in, ["photo.jpg", "out.png", "--size", "32"]))
     assert ended(process, folder)[::2] == (0, "")
     assert Image.open(folder / "out.png").size == (40, 30)
@@ -360,6 +361,56 @@ def test_a_picture_of_8000_by_6000_pixels_is_done(folder, monkeypatch, capsys):
     assert main(monkeypatch, folder, "large.png", "out.jpg", "--mask", "mask.png", "--size", 64) == 0
     assert Image.open(folder / "out.jpg").size == Image.open(folder / "mask.png").size == (8000, 6000)
     assert capsys.readouterr().out == "out.jpg: car on 100.0% of the picture\n"
+
+
+# What can be no car
+
+
+def test_a_box_as_large_as_a_car_in_the_middle_of_the_picture_is_not_doubted():
+    assert doubt(bright_box(900, 600)[1]) is None
+    assert doubt(bright_box(90, 60)[1]) is None
+
+
+@pytest.mark.parametrize(
+    ("boxes", "reason", "value"),
+    [
+        ([(0, 0, 0, 0)], "share", 1 / (300 * 200)),
+        ([(20, 20, 269, 179)], "share", 250 * 160 / (300 * 200)),
+        ([(0, 60, 149, 139)], None, 0),  # along 8% of the edge
+        ([(0, 40, 99, 179)], "edge", 140 / 1000),
+        ([(x, 60, x + 4, 139) for x in range(50, 250, 10)], "outline", 20 * 2 * (80 + 5) / (2 * (195 + 80))),
+    ],
+    ids=["empty", "too large", "touches the edge", "cut off", "stripes"],
+)
+def test_a_mask_is_doubted_with_the_number_that_says_why(boxes, reason, value):
+    mask = Image.new("1", (300, 200))
+    for box in boxes:
+        ImageDraw.Draw(mask).rectangle(box, fill=1)
+    found = doubt(np.asarray(mask, dtype=np.uint8))
+    assert found is None if reason is None else found == (reason, pytest.approx(value, rel=0.01))
+
+
+@pytest.fixture(scope="module")
+def shipped_model() -> UNet:
+    return load_unet(SCRIPT.parent / "model.pth", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("seed", [0, 4, 8])
+def test_no_answer_to_a_drawn_car_is_doubted(shipped_model, seed):
+    picture, mask = draw_car(seed, 858, 572)
+    assert doubt(np.asarray(mask) // 255) is None
+    assert doubt(predict_mask(shipped_model, picture)) is None
+
+
+@pytest.mark.parametrize("picture", ["white", "noise", "door"])
+def test_the_answer_to_what_is_no_whole_car_is_doubted(shipped_model, picture):
+    noise = np.random.default_rng(0).integers(0, 256, (572, 858, 3), dtype=np.uint8)
+    pictures = {
+        "white": lambda: Image.new("RGB", (858, 572), "white"),
+        "noise": lambda: Image.fromarray(noise),
+        "door": lambda: Image.open(SCRIPT.parent / "car.jpg").crop((800, 510, 1110, 790)),
+    }
+    assert doubt(predict_mask(shipped_model, pictures[picture]()))
 
 
 # The overlay and the figure
@@ -465,6 +516,15 @@ def test_a_picture_without_a_car_gives_a_warning_and_its_files(folder, monkeypat
     printed = capsys.readouterr()
     assert printed.out == "out.png: car on 0.0% of the picture\n"
     assert printed.err.startswith("warning: no car found in dark.png") and printed.err.count("\n") == 1
+    assert (folder / "out.png").exists()
+
+
+def test_an_answer_that_can_be_no_car_gives_a_warning_and_its_files(folder, monkeypatch, capsys):
+    Image.new("RGB", (40, 30), "white").save(folder / "white.png")
+    assert main(monkeypatch, folder, "white.png", "out.png", "--size", 32) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("warning: what is found in white.png can be no whole car: it fills 100.0%")
+    assert printed.err.count("\n") == 1
     assert (folder / "out.png").exists()
 
 
