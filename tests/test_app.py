@@ -1,6 +1,9 @@
 """The page answers, in real headless Chromium, what it is given: drawn digits, cars, pets, and what is no picture."""
 
+import http.client
+import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -63,8 +66,8 @@ def app():
 
 @pytest.fixture(scope="module")
 def address(app):
-    networks = answers.load_networks(ROOT / "model.pth", pick_device("cpu"))
-    page = app.build(networks, answers.example_cars(app.FILES.name))
+    networks = answers.load_networks(ROOT / "model.pth", None, pick_device("cpu"))
+    page = app.build(networks, answers.example_cars(app.FILES.name), answers.example_pets(app.FILES.name))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     app.serve(page, "127.0.0.1", port)
@@ -172,12 +175,32 @@ def test_an_example_is_found_by_a_click(page):
     assert 20 < share_of_car(page) < 24
 
 
-def test_several_pets_are_answered_at_once_and_what_is_no_picture_is_named(page, tmp_path):
+def test_a_picture_without_a_whole_car_is_doubted_in_the_pages_language(page, expect, tmp_path):
+    Image.open(ROOT / "car.jpg").crop((800, 510, 1110, 790)).save(tmp_path / "door.png")
+    upload(page, "A car", tmp_path / "door.png")
+    expect(page.get_by_text("This can be no whole car")).to_be_visible()
+    page.get_by_text("中文").click()
+    expect(page.get_by_text("这不可能是一辆完整的汽车")).to_be_visible()
+
+
+def test_where_no_car_is_found_the_page_says_so(page, expect, tmp_path):
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "white.png")
+    upload(page, "A car", tmp_path / "white.png")
+    expect(page.get_by_text("No car found")).to_be_visible()
+
+
+def test_several_pets_are_answered_at_once_and_what_is_no_picture_is_named(page, expect, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     upload(page, "A cat or a dog", ROOT / "car.jpg", tmp_path / "text.jpg", ROOT / "car.jpg")
     assert "text.jpg is not a picture" in message(page)
-    page.wait_for_selector("text=/cat [0-9.]+%, dog [0-9.]+%/ >> nth=1")
-    assert page.get_by_text(", dog").count() == 2
+    expect(page.locator(".pets figure")).to_have_count(2)
+    assert page.locator(".pets span").first.inner_text().startswith("cat ")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_drawn_cat_is_a_cat_and_the_drawn_dog_a_dog(page, expect, number):
+    tab(page, "A cat or a dog").locator("button img").nth(number).click()
+    expect(page.locator(".pets .best")).to_have_text(re.compile(f"^{['cat', 'dog'][number]} "))
 
 
 def png(side, path):
@@ -233,27 +256,104 @@ def test_nothing_is_wider_than_the_screen(open_page, viewport):
         assert page.evaluate("() => document.documentElement.scrollWidth") <= viewport["width"]
 
 
-def test_on_a_phone_every_pet_and_both_its_probabilities_are_on_the_screen(open_page):
+def test_on_a_phone_every_pet_and_both_its_probabilities_are_on_the_screen(open_page, expect):
     page = open_page(viewport=PHONE)
     upload(page, "A cat or a dog", *[ROOT / "car.jpg"] * 5)
-    page.wait_for_selector("text=, dog >> nth=4")
+    expect(page.locator(".pets span")).to_have_count(10)
     whole = "at => at.scrollWidth <= at.clientWidth && at.getBoundingClientRect().right <= innerWidth"
-    assert [answer.evaluate(whole) for answer in page.get_by_text(", dog").all()] == [True] * 5
+    assert [answer.evaluate(whole) for answer in page.locator(".pets span").all()] == [True] * 10
+
+
+# Who may ask it
+
+
+def status(address, method, path, body=None, **headers):
+    """What the server answers to a request with these headers; its own address is the Host, if none is given."""
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+    connection.request(method, path, body, headers)
+    try:
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def send_file(address, **headers):
+    kind = "multipart/form-data; boundary=line"
+    part = '--line\r\nContent-Disposition: form-data; name="files"; filename="sent.txt"\r\n\r\nsent\r\n--line--\r\n'
+    return status(address, "POST", "/gradio_api/upload", part, **{"Content-Type": kind}, **headers)
+
+
+def files_of(app):
+    return {path.name for path in Path(app.FILES.name).rglob("*")}
+
+
+def test_a_name_that_is_not_this_machines_is_refused(address):
+    port = address.rpartition(":")[2]
+    assert status(address, "GET", "/", Host=f"somebody.example:{port}") == 403
+    assert status(address, "GET", "/", Host="[::1") == 403
+    for own in ("localhost", "127.0.0.1", "[::1]", "192.168.1.7", socket.gethostname()):
+        assert status(address, "GET", "/", Host=f"{own}:{port}") == 200, own
+
+
+@pytest.mark.parametrize("sender", ["http://somebody.example", "http://127.0.0.1:1", "null", None])
+def test_another_page_can_store_nothing_here_and_read_nothing(app, address, sender):
+    origin = {} if sender is None else {"Origin": sender}
+    assert send_file(address, **origin) == 403
+    assert "sent.txt" not in files_of(app)
+    assert status(address, "GET", "/config", **origin) == (200 if sender is None else 403)
+
+
+def test_the_page_itself_can_store_files_until_too_many_are_held(app, address, monkeypatch):
+    assert send_file(address, Origin=address) == 200
+    assert "sent.txt" in files_of(app)
+    monkeypatch.setattr(app.guard, "MOST_HELD", app.guard.bytes_in(Path(app.FILES.name)))
+    assert send_file(address, Origin=address) == 413
+
+
+def test_when_too_many_files_are_held_the_page_says_so(app, page, monkeypatch):
+    monkeypatch.setattr(app.guard, "MOST_HELD", 0)
+    upload(page, "A car", ROOT / "car.jpg")
+    assert "Too many files are held" in message(page)
+
+
+@pytest.mark.parametrize("path", ["run/read_drawing", "call/read_drawing", "api/read_drawing", "run/predict"])
+def test_what_the_page_does_for_itself_cannot_be_called_by_its_name_or_past_the_queue(address, path):
+    body = json.dumps({"data": [None], "fn_index": 0, "session_hash": "x"})
+    kind = {"Content-Type": "application/json", "Origin": address}
+    assert status(address, "POST", f"/gradio_api/{path}", body, **kind) in (403, 404)
+
+
+def test_only_files_of_the_page_are_served_and_no_mask_is_among_them(app, address):
+    folder = app.FILES.name
+    assert status(address, "GET", f"/gradio_api/file={folder}/cat.png") == 200
+    for path in (f"{folder}/mask.png", f"{folder}/../passwd", ROOT / "car.jpg", "http://127.0.0.1:1/", folder):
+        assert status(address, "GET", f"/gradio_api/file={path}") == 403, path
+    assert "mask.png" not in files_of(app)
 
 
 # The command
 
 
-def run(*arguments, **options):
+def stopped(monkeypatch, *arguments):
+    """What the command says at its end, in this process, where everything is imported already."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["app", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        lab.main()
+    return stop.value.code
+
+
+def start(*arguments, **environment):
     command = [sys.executable, "-m", "labs.app", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, **options)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, **pipes)
 
 
 @pytest.mark.parametrize(
     ("missing", "said"),
     [
         ("ModuleNotFoundError('No module named', name='gradio')", "pip install -r labs/requirements.txt"),
-        ("ImportError('Using SOCKS proxy, but socksio is missing')", "Using SOCKS proxy, but socksio is missing"),
+        ("ImportError('its own need is missing')", "its own need is missing"),
     ],
 )
 def test_without_gradio_or_what_it_needs_the_command_says_so(tmp_path, monkeypatch, missing, said):
@@ -261,26 +361,47 @@ def test_without_gradio_or_what_it_needs_the_command_says_so(tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("gradio", "labs.app.page"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(sys, "argv", ["app"])
-    with pytest.raises(SystemExit) as stop:
-        lab.main()
-    assert stop.value.code == f"error: the page needs Gradio: {said}"
+    assert stopped(monkeypatch) == f"error: the page needs Gradio: {said}"
 
 
-def test_a_port_in_use_is_an_error_in_one_line(app):
+def test_a_port_in_use_is_an_error_in_one_line(app, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = run("--port", str(taken.getsockname()[1]))
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+        said = stopped(monkeypatch, "--port", str(taken.getsockname()[1]))
+    assert said.startswith("error: ") and "\n" not in said
 
 
-def test_ctrl_c_ends_it_and_leaves_no_files(app, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "labs.app", "--port", port]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout.readline().startswith("Open http://127.0.0.1:")
+@pytest.mark.parametrize("words", [["--model", "car.jpg"], ["--cats-dogs", "car.jpg"], ["--host", "none.invalid"]])
+def test_what_cannot_serve_is_an_error_in_one_line_that_names_it(app, monkeypatch, words):
+    monkeypatch.chdir(ROOT)
+    said = stopped(monkeypatch, "--port", "0", *words)
+    assert said.startswith("error: ") and words[1] in said and "\n" not in said
+
+
+def test_ctrl_c_while_it_loads_ends_it_without_a_word(tmp_path):
+    (tmp_path / "torch.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)")
+    with start(PYTHONPATH=str(tmp_path)) as process:
+        assert process.stdout.readline() == "loading\n"
         process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("host", "opened", "warned", "end"),
+    [("0.0.0.0", "127.0.0.1", "warning: everyone", "SIGINT"), ("::1", "[::1]", "", "SIGHUP")],
+    ids=["everyone, Ctrl-C", "IPv6, a closed terminal"],
+)
+def test_it_prints_an_address_that_opens_whatever_the_proxy_and_leaves_no_files(
+    app, tmp_path, host, opened, warned, end
+):
+    if host == "::1" and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    proxies = {"http_proxy": "http://127.0.0.1:1", "ALL_PROXY": "socks5://127.0.0.1:1"}
+    with start("--host", host, "--port", "0", TMPDIR=str(tmp_path), **proxies) as process:
+        address = process.stdout.readline().split()[1]
+        assert address.startswith(f"http://{opened}:")
+        assert status(address, "GET", "/") == 200
+        process.send_signal(getattr(signal, end))
         assert process.wait(timeout=30) == 130
+        assert process.stderr.read().startswith(warned)
     assert not list(tmp_path.glob("labs-app-*"))

@@ -1,6 +1,7 @@
 """What the page answers: pictures in, pictures, numbers and HTML out. No part of the page itself."""
 
 import base64
+import html
 import io
 import time
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from infer_unet import mask_of, overlay, predict_scores
+from infer_unet import doubt, mask_of, overlay, predict_scores
+from labs.app.draw_pets import draw_cat, draw_dog
 from labs.cats_dogs.pictures import open_picture
 from labs.cats_dogs.scores import probabilities
 from labs.digit_strips.strips import find_ink
@@ -25,10 +27,13 @@ DRAWN_CARS = (0, 4, 8)  # seeds of report/draw_car.py; 0 is that of car.jpg
 SHOWN = 1200  # pixels: the longer side of a photograph in the page
 
 
-def load_networks(model: Path, device: torch.device) -> dict[str, nn.Module]:
-    """The page's networks; `model` has the U-Net's weights. The small ones read on the CPU, while somebody draws."""
+def load_networks(model: Path, cats_dogs: Path | None, device: torch.device) -> dict[str, nn.Module]:
+    """The page's networks; `model` has the U-Net's weights, `cats_dogs` those for the pets, if not the repository's.
+
+    The small ones read on the CPU, while somebody draws.
+    """
     networks = {"lenet": load("lenet"), "lenet_original": load("lenet_original")}
-    return networks | {"unet": load("unet", model, device), "cats_dogs": load("cats_dogs", device=device)}
+    return networks | {"unet": load("unet", model, device), "cats_dogs": load("cats_dogs", cats_dogs, device)}
 
 
 def example_cars(folder: str) -> list[str]:
@@ -38,6 +43,14 @@ def example_cars(folder: str) -> list[str]:
         files.append(f"{folder}/car{seed}.jpg")
         draw_car(seed, 858, 572)[0].save(files[-1], quality=92)
     return files
+
+
+def example_pets(folder: str) -> list[str]:
+    """A drawn cat and a drawn dog, as files in `folder`."""
+    files = {f"{folder}/{name}.png": draw for name, draw in {"cat": draw_cat, "dog": draw_dog}.items()}
+    for file, draw in files.items():
+        draw().save(file)
+    return list(files)
 
 
 def shrunk(image: Image.Image, longest: int) -> Image.Image:
@@ -118,10 +131,18 @@ class Found:
     shown: Image.Image
     milliseconds: float
 
-    def at(self, threshold: float) -> tuple[Image.Image, np.ndarray]:
-        """The overlay as the page shows it, and the mask [H, W] of 0 and 1 at the photograph's size."""
-        shown = overlay(self.shown, mask_of(self.scores, *self.shown.size, threshold))
-        return shown, mask_of(self.scores, self.width, self.height, threshold)
+    def at(self, threshold: float) -> tuple[Image.Image, float, tuple[str, float] | None]:
+        """As the page shows it: the overlay, the car's share of the picture, and what infer_unet.py's `doubt` says."""
+        mask = mask_of(self.scores, *self.shown.size, threshold)
+        return overlay(self.shown, mask), float(mask.mean()), doubt(mask)
+
+
+def mask_file(found: Found, threshold: float) -> str:
+    """The mask at the photograph's size, a PNG of 0 and 255, as an address that holds it whole: no file lies around."""
+    buffer = io.BytesIO()
+    mask = mask_of(found.scores, found.width, found.height, threshold)
+    Image.fromarray(mask * 255).save(buffer, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def find_car(model: nn.Module, path: Path) -> Found:
@@ -143,3 +164,16 @@ def tell_apart(network: nn.Module, path: Path) -> tuple[Image.Image, list[float]
     """The photograph as the page shows it, and its probabilities to be a cat and a dog."""
     shown = shrunk(open_photograph(path), SHOWN // 2)
     return shown, probabilities(network, open_picture(path, network.size)[None])[0].tolist()
+
+
+def pet_html(name: str, shown: Image.Image, shares: dict[str, float]) -> str:
+    """A photograph with a bar for each of the probabilities `shares`."""
+    buffer = io.BytesIO()
+    shown.save(buffer, "JPEG", quality=85)
+    source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    bars = "".join(
+        f"<span{' class=best' if share == max(shares.values()) else ''}>{word} {share:.1%}"
+        f'<i style="width: {share:.1%}"></i></span>'
+        for word, share in shares.items()
+    )
+    return f'<figure><img alt="{html.escape(name)}" src="{source}"><figcaption>{bars}</figcaption></figure>'
