@@ -326,8 +326,9 @@ def test_what_the_page_does_for_itself_cannot_be_called_by_its_name_or_past_the_
 def test_only_files_of_the_page_are_served_and_no_mask_is_among_them(app, address):
     folder = app.FILES.name
     assert status(address, "GET", f"/gradio_api/file={folder}/cat.png") == 200
-    for path in (f"{folder}/mask.png", f"{folder}/../passwd", ROOT / "car.jpg", "http://127.0.0.1:1/", folder):
+    for path in (f"{folder}/mask.png", f"{folder}/../passwd", ROOT / "car.jpg", "http://127.0.0.1:1/", folder, "%00"):
         assert status(address, "GET", f"/gradio_api/file={path}") == 403, path
+    assert status(address, "GET", "/gradio_api/file/http://127.0.0.1:1/") == 403
     assert "mask.png" not in files_of(app)
 
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 MOST_HELD = 500_000_000  # bytes of files at a time, of all visitors together
 API = "/gradio_api"
-UPLOAD, FILE = f"{API}/upload", f"{API}/file="
+UPLOAD = f"{API}/upload"
 # What the page itself sends. Gradio has more, as its functions by their names, the private ones too.
 SENT = {UPLOAD, *(f"{API}/{path}" for path in ("queue/join", "run/predict", "cancel", "reset"))}
 
@@ -48,15 +48,16 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         try:
             name, sender = urlsplit(f"//{host}").hostname or "", origin and urlsplit(origin).netloc
-        except ValueError:  # as of [::1 without its other bracket
-            return "a Host or Origin that is none"
+            is_own = Path(path.removeprefix(f"{API}/file=")).resolve().is_relative_to(self.folder)
+        except ValueError:  # as of [::1 without its other bracket, or a zero byte in a path
+            return "a Host, Origin or path that is none"
         if not is_address(name) and name not in self.names:  # an address cannot be made to lead elsewhere
             return f"this page is not called {name}"
         if (origin or method not in ("GET", "HEAD")) and sender != host:  # browsers send it with every POST
             return "only the page itself may ask this"
         if method not in ("GET", "HEAD") and path not in SENT:
             return "the page itself does not ask this"
-        if path.startswith(FILE) and not Path(path.removeprefix(FILE)).resolve().is_relative_to(self.folder):
+        if path.startswith(f"{API}/file") and not is_own:
             return "no file of this page"  # nor any address, which Gradio would fetch
         return None
 
