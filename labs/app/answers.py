@@ -15,15 +15,20 @@ from torch import Tensor, nn
 
 from infer_unet import doubt, mask_of, overlay, predict_scores
 from labs.app.draw_pets import draw_cat, draw_dog
+from labs.app.paper import centred_digit, digit_ink, thickened
 from labs.cats_dogs.pictures import open_picture
 from labs.cats_dogs.scores import probabilities
-from labs.digit_strips.strips import find_ink
+from labs.handwriting import Limits, named, shares_of
 from labs.weights import load
 from pictures import open_photograph
 from report.draw_car import draw_car
 from training import lacks_memory
 
 DRAWN_CARS = (0, 4, 8)  # seeds of report/draw_car.py; 0 is that of car.jpg
+NAMES = {  # of the networks that read digits, in each language
+    "lenet": ("LeNet-5, today’s", "今天的 LeNet-5"),
+    "lenet_original": ("LeNet-5 of 1998", "1998 年的 LeNet-5"),
+}
 SHOWN = 1200  # pixels: the longer side of a photograph in the page
 
 
@@ -62,33 +67,37 @@ def shrunk(image: Image.Image, longest: int) -> Image.Image:
 # A digit
 
 
-def ink_of_pad(drawing: str | None) -> np.ndarray | None:
-    """How much ink each pixel of the pad has, [H, W], 0 to 255; the page sends a PNG in base64, or nothing at all."""
+def digit_of_pad(drawing: str | None) -> Tensor | None:
+    """What the pad sends, 28x28 bytes in base64 or nothing at all, as [1, 1, 28, 28] in [0, 1]; or ValueError."""
     if not drawing:
         return None
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(drawing)), formats=["PNG"]).convert("L"))
+    pixels = np.frombuffer(base64.b64decode(drawing), dtype=np.uint8)
+    return torch.from_numpy(pixels.reshape(1, 1, 28, 28) / np.float32(255))
 
 
-def ink_of_photo(path: Path) -> np.ndarray:
-    return find_ink(shrunk(open_photograph(path), 280))
+def digit_of_photo(path: Path) -> Tensor:
+    """The digit in a photograph, as MNIST has it, [1, 1, 28, 28] in [0, 1]; ValueError where there is none."""
+    ink = digit_ink(open_photograph(path))
+    if ink is None:
+        raise ValueError(
+            f"no digit is found in {path}: it must stand alone near the middle, in ink darker than all lines"
+        )
+    return centred_digit(thickened(ink))
 
 
-def centred_digit(ink: np.ndarray) -> Tensor | None:
-    """A drawing [H, W], 0 to 255, as MNIST's digits are: [1, 1, 28, 28] in [0, 1]; None where there is no ink.
+def in_both(english: str, chinese: str) -> str:
+    """HTML of a text, of which the page shows its own language."""
+    return f'<span lang="en">{english}</span><span lang="zh-CN">{chinese}</span>'
 
-    Y. LeCun and others, 1998, III.A: scaled, with its proportions, into 20x20 pixels, its centre of mass in the middle.
-    """
-    drawn = Image.fromarray(ink.round().astype(np.uint8))
-    box = drawn.point(lambda value: 255 if value > 64 else 0).getbbox()  # what is fainter is paper
-    if box is None:
-        return None
-    drawn = drawn.crop(box)
-    width, height = (max(1, round(20 * side / max(drawn.size))) for side in drawn.size)
-    small = torch.from_numpy(np.asarray(drawn.resize((width, height), Image.Resampling.BOX)) / np.float32(255))
-    rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    top, left = (14 - round(((places * small).sum() / small.sum()).item()) for places in (rows, columns))
-    # A box of 20 whose centre of mass lies at its edge reaches beyond the picture, and is cut.
-    return F.pad(small, (left, 28 - left - width, top, 28 - top - height))[None, None]
+
+def in_words(digits: list[int]) -> str:
+    """HTML of what `named` says."""
+    if not digits:
+        return in_both("none of these, if I may say so", "恕我直言，一个都不像")
+    if len(digits) == 1:
+        return f"<b>{digits[0]}</b>"
+    one, other = digits
+    return in_both(f"perhaps {one}, perhaps {other}", f"也许是 {one}，也许是 {other}")
 
 
 def image_tag(pixels: Tensor, name: str) -> str:
@@ -98,24 +107,36 @@ def image_tag(pixels: Tensor, name: str) -> str:
     return f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 
 
+def bar(share: float, named: bool) -> str:
+    best = ' class="best"' if named else ""
+    return f'<td{best}><div><i style="width: {share:.1%}"></i>{share:.1%}</div></td>'
+
+
 @torch.inference_mode()
-def read_digit(networks: dict[str, nn.Module], ink: np.ndarray | None) -> tuple[str, str]:
-    """HTML of what the networks see and how likely each digit is to them, and of the first one's maps of C1."""
-    digit = None if ink is None else centred_digit(ink)
-    seen = torch.zeros(1, 1, 28, 28) if digit is None else digit
-    rows = [f"<th>{label}</th>" for label in range(10)]
-    for network in networks.values():
-        shares = network(seen)[0].softmax(dim=0) if digit is not None else torch.zeros(10)
+def read_digit(networks: dict[str, nn.Module], limits: dict[str, Limits], digit: Tensor | None) -> tuple[str, str]:
+    """HTML of what the networks see, [1, 1, 28, 28], and say, and of the first one's maps of C1; empty for no digit.
+
+    `networks` and `limits` have the same names, those of labs/weights.py.
+    """
+    if digit is None:
+        return "", ""
+    heads, rows = "", [f'<th scope="row">{label}</th>' for label in (*range(10), in_both("none", "都不是"))]
+    for name, network in networks.items():
+        shares = shares_of(network(digit), limits[name])[0]
+        digits = named(shares, limits[name])
+        heads += f'<th scope="col">{in_both(*NAMES[name])}<p>{in_words(digits)}</p></th>'
         for label, share in enumerate(shares.tolist()):
-            best = ' class="best"' if share and share == shares.max() else ""
-            rows[label] += f'<td{best}><div><i style="width: {share:.1%}"></i></div>{share:.1%}</td>'
-    heading = "".join(f"<th>{name}</th>" for name in ("", *networks))
-    table = f"<table><tr>{heading}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
-    first = next(iter(networks.values()))
-    maps = F.relu(first.C1((seen - 0.1307) / 0.3081))[0]  # [6, 28, 28], as in its forward
+            rows[label] += bar(share, label in digits or label == 10 and not digits)
+        if len(shares) == 10:
+            rows[10] += "<td>–</td>"
+    first = f'<th scope="col">{in_both("Digit", "数字")}</th>'
+    table = f"<table><tr>{first}{heads}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    modern = next(iter(networks.values()))
+    maps = F.relu(modern.C1((digit - 0.1307) / 0.3081))[0]  # [6, 28, 28], as in its forward
     tags = "".join(image_tag(one / maps.max(), f"C1, {number}") for number, one in enumerate(maps))
-    seen_tag = image_tag(seen[0, 0], "28x28")
-    return f'<div class="reading">{seen_tag}{table}</div>', f'<div class="maps">{tags}</div>'
+    caption = in_both("What both see, 28×28 pixels", "两个网络看到的 28×28 像素")
+    seen = f"<figure>{image_tag(digit[0, 0], '28×28')}<figcaption>{caption}</figcaption></figure>"
+    return f'<div class="reading">{seen}{table}</div>', f'<div class="maps">{tags}</div>'
 
 
 # A car

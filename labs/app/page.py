@@ -6,13 +6,26 @@ To import it takes Gradio (labs/requirements.txt) and several seconds.
 import os
 import socket
 import tempfile
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from infer_unet import DOUBTS
-from labs.app.answers import Found, find_car, ink_of_pad, ink_of_photo, mask_file, pet_html, read_digit, tell_apart
+from labs.app.answers import (
+    Found,
+    digit_of_pad,
+    digit_of_photo,
+    find_car,
+    in_both,
+    mask_file,
+    pet_html,
+    read_digit,
+    tell_apart,
+)
+from labs.handwriting import SCRIPT as HANDWRITING
+from labs.handwriting import examples, read_limits
 
 FILES = tempfile.TemporaryDirectory(prefix="labs-app-", ignore_cleanup_errors=True)
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": FILES.name}
@@ -27,7 +40,9 @@ LARGEST_UPLOAD, MOST_PICTURES = "20mb", 20
 KEPT, SWEPT = 3000, 600  # seconds that files and scores are kept, and between two looks at their age
 WAITING = 30  # requests in the queue
 VISITORS = 50  # whose last photograph's scores are kept, 5 MB each
-CSS, PAD = (Path(__file__).with_name(name) for name in ("page.css", "pad.js"))
+CSS, NOTE, PAD, PAD_SCRIPT = (
+    Path(__file__).with_name(name) for name in ("page.css", "note.html", "pad.html", "pad.js")
+)
 # Gradio's own themes ask Google for their fonts.
 THEME = gr.themes.Base(font=["system-ui", "Noto Sans CJK SC", "sans-serif"], font_mono=["monospace"])
 
@@ -35,7 +50,6 @@ LANGUAGES = ("English", "中文")
 TEXTS = {  # of a component: its property, and what it is in each language
     "title": ("value", "# Try the networks", "# 试试这些网络"),
     "digit_tab": ("label", "A digit", "数字"),
-    "clear": ("value", "Clear", "清除"),
     "accordion": ("label", "C1's six maps of it in LeNet-5", "LeNet-5 的 C1 对它的六张特征图"),
     "digit_photo": ("label", "or a photograph of a digit", "或者一张数字的照片"),
     "car_tab": ("label", "A car", "汽车"),
@@ -66,6 +80,17 @@ DOUBTS_ZH = {
 SAVE = """(data) => {
   if (data) Object.assign(document.createElement("a"), { href: data, download: "mask.png" }).click();
 }"""
+BEGUN = """() => {
+  new MutationObserver(() => {  // Gradio's examples are buttons without a name
+    for (const button of document.querySelectorAll(".gallery-item:not([aria-label])"))
+      button.setAttribute("aria-label", `Example ${[...button.parentNode.children].indexOf(button) + 1}`);
+  }).observe(document.body, { childList: true, subtree: true });
+  return navigator.language.startsWith("zh") ? "中文" : "English";
+}"""
+SPOKEN = """(language) => {
+  document.documentElement.lang = language === "English" ? "en" : "zh-CN";
+  return language;
+}"""
 ONE_AT_A_TIME = {"concurrency_id": "networks", "concurrency_limit": 1, "api_visibility": "private"}
 
 Parts = dict[str, Any]  # components by their names in TEXTS
@@ -83,36 +108,42 @@ def in_language(language: str, *texts: str) -> str:
 
 def failed(photo: str, error: ValueError) -> gr.Error:
     """A message in the page, to be raised: with the picture's name, not the place where it lies for the hour."""
-    return gr.Error(str(error).replace(photo, Path(photo).name), print_exception=False)
+    said = escape(str(error).replace(photo, Path(photo).name))
+    return gr.Error(in_both(said, f"无法处理这张图片：{said}"), print_exception=False)
 
 
 def digit_tab(networks: Networks) -> Parts:
-    digits = {"LeNet-5": networks["lenet"], "1998": networks["lenet_original"]}
+    digits = {name: networks[name] for name in ("lenet", "lenet_original")}
+    limits = read_limits()
 
     def read_drawing(drawing: str | None) -> tuple[str, str]:
-        return read_digit(digits, ink_of_pad(drawing))
+        return read_digit(digits, limits, digit_of_pad(drawing))
 
-    def read_photo(photo: str | None) -> tuple[str, str]:
+    def read_photo(photo: str | None, drawing: str | None) -> tuple[str, str]:
+        if photo is None:  # taken away again
+            return read_drawing(drawing)
         try:
-            return read_digit(digits, photo and ink_of_photo(Path(photo)))
+            return read_digit(digits, limits, digit_of_photo(Path(photo)))
         except ValueError as error:
             raise failed(photo, error) from None
 
+    handwriting, around = (script.read_text(encoding="utf-8") for script in (HANDWRITING, PAD_SCRIPT))
     with gr.Tab(**said("digit_tab")) as tab, gr.Row():
         with gr.Column(scale=2, min_width=280):
-            canvas = '<canvas width="280" height="280"></canvas>'
-            pad = gr.HTML(html_template=canvas, js_on_load=PAD.read_text(encoding="utf-8"), elem_id="pad")
-            clear = gr.Button(**said("clear"))
+            pad = gr.HTML(
+                html_template=PAD.read_text(encoding="utf-8"),
+                js_on_load=f'{handwriting}\nconst DIGITS = "{examples()}";\n{around}',
+                elem_id="pad",
+            )
         with gr.Column(scale=3, min_width=320):
-            reading, maps = (gr.HTML(html, render=False) for html in read_digit(digits, None))
-            reading.render()
+            reading, maps = gr.HTML(), gr.HTML(render=False)
             with gr.Accordion(open=False, **said("accordion")) as accordion:
                 maps.render()
             photo = gr.File(file_types=["image"], height=140, **said("digit_photo"))
+            gr.HTML(NOTE.read_text(encoding="utf-8"))
     pad.input(read_drawing, pad, [reading, maps], trigger_mode="always_last", show_progress="hidden", **ONE_AT_A_TIME)
-    clear.click(None, js="() => { document.querySelector('#pad canvas').dispatchEvent(new Event('clear')); }")
-    photo.change(read_photo, photo, [reading, maps], **ONE_AT_A_TIME)
-    return {"digit_tab": tab, "clear": clear, "accordion": accordion, "digit_photo": photo}
+    photo.change(read_photo, [photo, pad], [reading, maps], **ONE_AT_A_TIME)
+    return {"digit_tab": tab, "accordion": accordion, "digit_photo": photo}
 
 
 def car_tab(networks: Networks, language: gr.Radio, cars: list[str]) -> Parts:
@@ -206,7 +237,7 @@ def build(networks: Networks, cars: list[str], pets: list[str]) -> gr.Blocks:
         with gr.Row(elem_id="head"):
             parts = {"title": gr.Markdown(**said("title"))}
             language = gr.Radio(
-                LANGUAGES, value=LANGUAGES[0], show_label=False, container=False, scale=0, min_width=190
+                LANGUAGES, value=LANGUAGES[0], show_label=False, container=False, scale=0, min_width=170
             )
         parts |= digit_tab(networks) | car_tab(networks, language, cars) | pets_tab(networks, language, pets)
 
@@ -214,8 +245,9 @@ def build(networks: Networks, cars: list[str], pets: list[str]) -> gr.Blocks:
             return [gr.update(**{TEXTS[name][0]: in_language(language, *TEXTS[name][1:])}) for name in parts]
 
         language.change(
-            speak, language, [*parts.values()], show_progress="hidden", queue=False, api_visibility="private"
+            speak, language, [*parts.values()], js=SPOKEN, show_progress="hidden", queue=False, api_visibility="private"
         )
+        page.load(None, None, language, js=BEGUN)
     return page.queue(max_size=WAITING, api_open=False)
 
 
