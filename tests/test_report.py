@@ -756,7 +756,7 @@ def many_cars(tmp_path_factory) -> Path:
 def test_a_small_training_of_the_u_net_is_scored_car_by_car(many_cars, tmp_path, monkeypatch, name, part):
     monkeypatch.setattr(harness, "RUNS", tmp_path)
     monkeypatch.setattr(unet_experiments, "STEPS_IN_EQUAL_TIME", {8: (10, 20)})
-    monkeypatch.setattr(unet_experiments, "BUDGETS", (10,))
+    monkeypatch.setattr(unet_experiments, "BUDGETS", {10: (2,)})
     monkeypatch.setattr(unet_experiments, "CARS", (2,))
     trainings = experiments.EXPERIMENTS[name](argparse.Namespace(seeds=1, data=many_cars), [])
     rows = [(settings["car"], score()) for settings, score in itertools.islice(trainings, 4)]
