@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 class Shipped(NamedTuple):
-    path: Path | None  # in the repository, if it is there
+    path: Path  # in the repository
     script: str  # as its runs' checkpoints name it, those from before the folders as well
     file: str  # its weights in the folder of a run
 
@@ -38,9 +38,9 @@ NETWORKS = {
     "unet": Shipped(ROOT / "model.pth", "train_unet.py", "model.pth"),
     "digit_strips": Shipped(LABS / "digit_strips" / "digit_strips.pth", "digit_strips.py", "digit_strips.pth"),
     "cats_dogs": Shipped(LABS / "cats_dogs" / "cats_dogs.pth", "labs/cats_dogs.py", "cats_dogs.pth"),
-    "cifar": Shipped(None, "labs/cifar10.py", "cifar10.pth"),
+    "cifar": Shipped(LABS / "cifar10" / "cifar10.pth", "labs/cifar10.py", "cifar10.pth"),
 }
-KEPT_HERE = ("lenet_original", "digit_strips", "cats_dogs")  # the others are made elsewhere
+KEPT_HERE = ("lenet_original", "digit_strips", "cats_dogs", "cifar")  # the others are made elsewhere
 
 
 def build(name: str, held: dict[str, Any]) -> nn.Module:
@@ -77,8 +77,6 @@ def load(name: str, path: Path | None = None, device: torch.device = CPU) -> nn.
     """
     shipped, _, file = NETWORKS[name]
     path = path or shipped
-    if path is None:
-        raise ValueError(f"the weights of {name} are too large for the repository: give yours, a run's {file}")
     path = path / file if path.is_dir() else path
     if name == "unet":
         return load_unet(path, device)  # which takes strangers' files, too
@@ -86,7 +84,8 @@ def load(name: str, path: Path | None = None, device: torch.device = CPU) -> nn.
         return build(name, torch.load(path, map_location="cpu", weights_only=True)).to(device).eval()
     except FileNotFoundError:
         run = f"give the folder of a finished run, or its {file}"
-        cure = "copy them from the repository, a hand-in's archive has none" if path == shipped else run
+        made = f"copy them from the repository, or make them: python -m labs.weights keep {name} RUN"
+        cure = made if path == shipped else run
         raise ValueError(f"there are no weights {path}: {cure}") from None
     except Exception:  # torch.load raises almost anything for another file
         raise ValueError(f"{path} does not hold the weights of {name}: give a run's {file}") from None

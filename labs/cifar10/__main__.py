@@ -31,7 +31,7 @@ from labs.commands import copy_whole, lab_parser, name_of, of_run, to_keep
 from labs.weights import load
 from lenet import count_parameters
 from report.harness import run_in
-from report.tables import RESULTS, go_on, read_rows, write_json
+from report.tables import RESULTS, go_on, means, read_json, read_rows, write_json
 from train_lenet import plot_confusion
 from training import (
     ROOT,
@@ -44,9 +44,12 @@ from training import (
     pick_device,
     save_weights,
     told,
+    write_rows,
 )
 
 SCRIPT = "labs/cifar10.py"
+SUMMED_UP = ("recipe", "seed", "parameters", "epochs", "petaflop", "seconds", "data_share")
+SUMMED_UP += ("plain", "mirrored", "copies")  # of the runs of a recipe
 
 
 def share_right(logits: Tensor, labels: Tensor) -> float:
@@ -71,12 +74,15 @@ def judge(folder: Path, network: nn.Sequential, testing: Pictures, classes: list
 
 
 def finish(run: Run, network: nn.Sequential, training: Pictures, testing: Pictures, classes: list[str]) -> None:
-    """Writes what came of a training."""
+    """Writes what came of a training. What is judged are the weights as their file has them, rounded to float16."""
+    save_weights(run.out / "cifar10.pth", network, torch.float16)
+    kept = load("cifar", run.out, next(network.parameters()).device)
     name = "validation" if run.settings["validate"] else "test"
-    right, operations = judge(run.out, network, testing, classes, name), training_operations(network)
+    right, operations = judge(run.out, kept, testing, classes, name), training_operations(network)
     result = {
         **of_run(run),
         **right,
+        "learned": run.history[-1]["learned_accuracy"],
         "parameters": count_parameters(network),
         "operations_a_picture": operations,
         "petaflop": operations * len(run.history) * len(training[1]) / 1e15,
@@ -85,17 +91,21 @@ def finish(run: Run, network: nn.Sequential, training: Pictures, testing: Pictur
         "colours": {name: getattr(network.standardize, name).flatten().tolist() for name in ("mean", "deviation")},
     }
     write_json(run.out / "result.json", result)
-    save_weights(run.out / "cifar10.pth", network)
-    run.finish(loss_and_error(run.history, {"training, varied": "train", name: name}, "pictures"))
+    curves = {"training, varied": "train", "training, as they are": "learned", name: name}
+    run.finish(loss_and_error(run.history, curves, "pictures"))
 
 
 def keep(run: Path) -> None:
-    """Copies what a finished run says to where the text reads it."""
+    """Copies what a finished run says to where the text reads it, and sums up what is kept of either recipe."""
     settings = to_keep(run, SCRIPT)
     name = name_of(f"cifar10_{settings['recipe']}", settings, {key: DEFAULTS[key] for key in ("seed", "validate")})
     copy_whole(run / "result.json", RESULTS / "labs" / f"{name}.json")
     for figure in ("confusion.png", "curves.png") if name == "cifar10_fast" else ():
         copy_whole(run / figure, Path(__file__).with_name(figure))
+    results = (read_json(path) for path in sorted((RESULTS / "labs").glob("cifar10_*.json")))
+    rows = [{name: result[name] for name in SUMMED_UP} for result in results if not result["validate"]]
+    if rows:
+        write_rows(RESULTS / "labs" / "cifar10_means.csv", means(rows, ("recipe", "seed")))
 
 
 def ladder(training: Pictures, device: torch.device) -> None:

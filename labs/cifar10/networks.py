@@ -117,12 +117,13 @@ class FastCNN(nn.Module):
         """Freezes in the first layer what makes the 12 numbers of a 2x2 patch of `x` uncorrelated, of variance 1.
 
         Its 24 kernels are the eigenvectors of the patches' covariance over the roots of their eigenvalues, with both
-        signs: what one's GELU cuts off, the other's lets through.
+        signs: what one's GELU cuts off, the other's lets through. The biases, which learn, begin at 0.
         """
         patches = F.unfold(x, kernel_size=2).transpose(1, 2).reshape(-1, 12)
         eigenvalues, eigenvectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         kernels = (eigenvectors / (eigenvalues + 5e-4).sqrt()).T.view(12, 3, 2, 2)
         self.first.weight.copy_(torch.cat([kernels, -kernels])).requires_grad_(False)
+        self.first.bias.zero_()
 
     def begin_as_identity(self) -> None:
         """Lets the first outputs of every 3x3 convolution be its inputs (Dirac's kernels), the others as drawn."""
