@@ -84,8 +84,10 @@ def load(name: str, path: Path | None = None, device: torch.device = CPU) -> nn.
         return build(name, torch.load(path, map_location="cpu", weights_only=True)).to(device).eval()
     except FileNotFoundError:
         run = f"give the folder of a finished run, or its {file}"
-        made = f"copy them from the repository, or make them: python -m labs.weights keep {name} RUN"
-        cure = made if path == shipped else run
+        cure = run
+        if path == shipped:
+            cure = "copy them from the repository, a hand-in's archive has none"
+            cure += f", or train them: python -m labs.weights keep {name} RUN" if name in KEPT_HERE else ""
         raise ValueError(f"there are no weights {path}: {cure}") from None
     except Exception:  # torch.load raises almost anything for another file
         raise ValueError(f"{path} does not hold the weights of {name}: give a run's {file}") from None

@@ -5,6 +5,7 @@ PyTorch"; K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024 (ar
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -154,6 +155,18 @@ def network_of(weights: dict[str, Tensor]) -> nn.Module:
     if "network.head.weight" not in weights:
         return CifarCNN()
     return FastCNN(tuple(weights[f"network.blocks.{block}.conv1.weight"].shape[0] for block in range(3)))
+
+
+def output_shapes(network: nn.Module) -> Iterator[tuple[str, str, list[int]]]:
+    """Name, kind and output of each layer that has no parts, for one picture: ("conv_layer.0", "Conv2d", [1, ...])."""
+    seen = []
+    for name, layer in network.named_modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(
+                lambda layer, _, output, name=name: seen.append((name, type(layer).__name__, list(output.shape)))
+            )
+    network.eval()(torch.zeros(1, 3, 32, 32))
+    yield from seen
 
 
 def training_operations(network: nn.Module) -> int:

@@ -129,6 +129,14 @@ def variation(recipe: dict[str, Any]) -> Callable[[Tensor, torch.Generator], Ten
     return partial(vary, limit=2 if "shifts" in recipe["tricks"] else 0, mode="reflect", mirrored=mirrored)
 
 
+def first_epochs(settings: dict[str, Any], pictures: Tensor) -> list[Tensor]:
+    """Bytes `[N, 3, 32, 32]` as values in [0, 1]: as they are, and as a training's first four epochs show them."""
+    recipe, seed = recipe_of(settings), settings["seed"]
+    even_and_odd, change = sides(recipe, pictures, seed), variation(recipe)
+    varied = [change(even_and_odd[epoch % 2], epoch_generator(seed, epoch)) for epoch in range(1, 5)]
+    return [pictures / 255, *varied]
+
+
 def loss(recipe: dict[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
     return partial(F.cross_entropy, label_smoothing=0.2 if "smoothing" in recipe["tricks"] else 0.0)
 
