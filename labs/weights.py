@@ -47,7 +47,7 @@ def build(name: str, held: dict[str, Any]) -> nn.Module:
     """The network called `name` with what a file holds, of whatever precision; raises anything for what is not its own.
 
     What is not needed is not imported. Only of cats and dogs a file holds more than weights: which of labs/resnet.py it
-    is, and the size of its pictures, the network's `size`.
+    is, the size of its pictures, the network's `size`, and whether it is asked about their mirror images, `mirrored`.
     """
     weights = held
     if name in ("lenet", "lenet_original"):
@@ -61,7 +61,7 @@ def build(name: str, held: dict[str, Any]) -> nn.Module:
 
         network, weights = NETWORKS[held["network"]](2), held["weights"]
         network.to(memory_format=torch.channels_last)
-        network.size = int(held["size"])
+        network.size, network.mirrored = int(held["size"]), bool(held.get("mirrored", True))
     else:
         from labs.cifar10.networks import Standardized, network_of
 
