@@ -449,7 +449,7 @@ def test_a_folder_of_another_class_is_refused(command, folder, tmp_path):
     assert status.startswith(f"error: {other / 'test'} should hold ten folders of pictures and no other: airplane, ")
 
 
-def test_any_picture_is_cut_square_and_named(finished, command, tmp_path, capsys):
+def test_any_picture_is_made_small_and_named(finished, command, tmp_path, capsys):
     for name, size in (("wide.png", (90, 60)), ("small.png", (20, 20))):
         Image.new("RGB", size, (180, 180, 180)).save(tmp_path / name)
     (tmp_path / "no.png").write_text("hello")

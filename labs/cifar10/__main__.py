@@ -5,7 +5,7 @@
     python -m labs.cifar10 train --recipe fast --validate     tested on 5,000 training pictures kept back
     python -m labs.cifar10 train --out runs/mine --resume
     python -m labs.cifar10 evaluate                     accuracy, confusion, the surest mistakes; of runs/mine, too
-    python -m labs.cifar10 predict PICTURE.jpg ...      any pictures, cut square and made small
+    python -m labs.cifar10 predict PICTURE.jpg ...      any pictures, pressed into small squares
     python -m labs.cifar10 layers                       both networks: what each layer gives, and their megabytes
     python -m labs.cifar10 keep runs/mine               its numbers and figures for README.md
     python -m labs.cifar10 ladder                       the fast recipe without each of its tricks, in small

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from labs.commands import drawing
@@ -75,8 +75,8 @@ def load_folders(data: Path, part: str, count: int | None) -> tuple[Tensor, Tens
 
 
 def open_small(path: Path) -> Tensor:
-    """The middle square of any picture as the networks know pictures: bytes `[3, 32, 32]`."""
-    picture = ImageOps.fit(open_photograph(path), (SIDE, SIDE), Image.Resampling.BICUBIC)
+    """Any picture as the networks know pictures, pressed into a square: bytes `[3, 32, 32]`."""
+    picture = open_photograph(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 

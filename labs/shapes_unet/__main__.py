@@ -203,15 +203,15 @@ def predict_new(args: argparse.Namespace, device: torch.device) -> None:
 
 
 def noise(runs: list[Path], device: torch.device) -> None:
-    """Scores finished runs on the same discs in more and less noise: a table and a figure for README.md."""
-    rows = []
+    """Dice of finished runs, one of each recipe, on the same discs in more and less noise: for README.md."""
+    rows: list[Row] = [{"sigma": sigma} for sigma in SIGMAS]
     for run in runs:
         network, settings = network_of(run, device)
-        for sigma in SIGMAS:
-            dice, _ = score(network, *channels_first(*Shapes(sigma=sigma, seed=SCORED_SEED)(SCORED)))
-            rows.append({"recipe": settings["recipe"], "seed": settings["seed"], "sigma": sigma})
-            rows[-1] |= {"dice": round(dice.mean().item(), 6), "lowest_dice": round(dice.min().item(), 6)}
-            print(", ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+        for row in tqdm(rows, str(run), leave=False, disable=None):
+            dice, _ = score(network, *channels_first(*Shapes(sigma=row["sigma"], seed=SCORED_SEED)(SCORED)))
+            row[settings["recipe"]] = round(dice.mean().item(), 6)
+    for row in rows:
+        print(", ".join(f"{name} {value}" for name, value in row.items()))
     write_rows(RESULTS / "labs" / "shapes_noise.csv", rows)
     plot_noise(FIGURES / "noise.png", rows)
 

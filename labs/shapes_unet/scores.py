@@ -133,14 +133,14 @@ def plot_losses(path: Path, rows: Rows) -> None:
 
 
 def plot_noise(path: Path, rows: list[Row]) -> None:
-    """Dice against the noise of the pictures; below it, one of them in each noise."""
-    runs, sigmas = (list(dict.fromkeys(row[name] for row in rows)) for name in ("recipe", "sigma"))
+    """Dice against the noise of the pictures, a curve for each recipe; below it, one of them in each noise."""
+    sigmas = [row["sigma"] for row in rows]
     with drawing(path, 9, 5) as figure:
         upper, lower = figure.subfigures(2, 1, height_ratios=(3, 1))
         axes = upper.subplots()
-        for recipe in runs:
-            own = [row["dice"] for row in rows if row["recipe"] == recipe]
-            axes.plot(sigmas, own, marker="o", label="our way" if recipe == "ours" else "the tutorial's way")
+        for recipe in list(rows[0])[1:]:
+            label = "our way" if recipe == "ours" else "the tutorial's way"
+            axes.plot(sigmas, [row[recipe] for row in rows], marker="o", label=label)
         axes.axvline(20, color="0.7", linestyle="dashed", label="the noise of their training")
         axes.set(xlabel="deviation of the noise, grey levels of 255", ylabel="Dice")
         axes.legend(frameon=False)
