@@ -207,7 +207,7 @@ def keep(run: Path) -> None:
     """Copies what a finished run, or a search's table, says to where the text reads it."""
     if run.suffix == ".csv":
         return search.keep(run)
-    settings = to_keep(run, SCRIPT)
+    settings = {**DEFAULTS, **to_keep(run, SCRIPT)}  # an older version's run has no recipe
     recipe = settings["recipe"]
     base = "digit_strips" if recipe == "ours" else f"digit_strips_{recipe}"
     name = name_of(base, settings, {**DEFAULTS, **RECIPES[recipe], "recipe": recipe})
