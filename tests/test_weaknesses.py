@@ -29,7 +29,7 @@ def test_a_step_turns_those_answers_that_were_less_sure_than_it():
     labels = torch.tensor([0, 0, 1, 1])
     rights = []
     for step in (0, 4, 20):
-        change = lab.partial(lab.attacked, step=step / 255)
+        change = lab.partial(lab.attacked, size=step / 255)
         rights.append(lab.share_right(brightness, pictures, labels, CPU, change))
     assert rights == [1, 0.5, 0]
 

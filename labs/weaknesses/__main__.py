@@ -74,7 +74,7 @@ def attack(args: argparse.Namespace, device: torch.device) -> list[Row]:
     for step in STEPS:
         row: Row = {"step": step}
         for name, (scores, pictures, labels) in networks.items():
-            row[name] = share_right(scores, pictures, labels, device, partial(attacked, step=step / 255))
+            row[name] = share_right(scores, pictures, labels, device, partial(attacked, size=step / 255))
         rows.append(row)
     return rows
 
