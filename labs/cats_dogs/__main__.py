@@ -13,8 +13,8 @@
 A folder of pictures has two folders in it, `cat` and `dog`; `prepare` makes two such of Kaggle's flat folder as well.
 `validate` ends with lines such as
 
-    cat: 466 taken for cat, 34 taken for dog
-    dog: 30 taken for cat, 470 taken for dog
+    cat: 471 taken for cat, 29 taken for dog
+    dog: 35 taken for cat, 465 taken for dog
     Accuracy: 93.60% (936/1000)
 
 and `predict` prints one such as `felix.jpg: cat 97.3%` for each photo; both take the repository's own weights unless
