@@ -1,5 +1,6 @@
 """ResNet from scratch (He et al., 2015; the cats and dogs tutorial, 模型构建), and two networks to compare it with.
 
+    python -m labs.resnet                    prints the ResNets' layers, as the tutorial's appendix does
     network = resnet18()
     network.load_state_dict(torchvision.models.resnet18(weights="DEFAULT").state_dict())
 
@@ -140,3 +141,8 @@ def plain(num_classes: int = 1000) -> nn.Sequential:
 
 
 NETWORKS = {"plain": plain, "resnet18": resnet18, "resnet34": resnet34, "small": small}
+
+if __name__ == "__main__":
+    from training import command  # here: whoever imports the networks needs PyTorch alone
+
+    command(lambda: print("\n\n".join(f"{name}: {NETWORKS[name](2)}" for name in ("resnet18", "resnet34"))))()

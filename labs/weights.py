@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 class Shipped(NamedTuple):
-    path: Path | None  # in the repository, if it is there
+    path: Path  # in the repository
     script: str  # as its runs' checkpoints name it, those from before the folders as well
     file: str  # its weights in the folder of a run
 
@@ -38,16 +38,16 @@ NETWORKS = {
     "unet": Shipped(ROOT / "model.pth", "train_unet.py", "model.pth"),
     "digit_strips": Shipped(LABS / "digit_strips" / "digit_strips.pth", "digit_strips.py", "digit_strips.pth"),
     "cats_dogs": Shipped(LABS / "cats_dogs" / "cats_dogs.pth", "labs/cats_dogs.py", "cats_dogs.pth"),
-    "cifar": Shipped(None, "labs/cifar10.py", "cifar10.pth"),
+    "cifar": Shipped(LABS / "cifar10" / "cifar10.pth", "labs/cifar10.py", "cifar10.pth"),
 }
-KEPT_HERE = ("lenet_original", "digit_strips", "cats_dogs")  # the others are made elsewhere
+KEPT_HERE = ("lenet_original", "digit_strips", "cats_dogs", "cifar")  # the others are made elsewhere
 
 
 def build(name: str, held: dict[str, Any]) -> nn.Module:
     """The network called `name` with what a file holds, of whatever precision; raises anything for what is not its own.
 
     What is not needed is not imported. Only of cats and dogs a file holds more than weights: which of labs/resnet.py it
-    is, and the size of its pictures, the network's `size`.
+    is, the size of its pictures, the network's `size`, and whether it is asked about their mirror images, `mirrored`.
     """
     weights = held
     if name in ("lenet", "lenet_original"):
@@ -61,7 +61,7 @@ def build(name: str, held: dict[str, Any]) -> nn.Module:
 
         network, weights = NETWORKS[held["network"]](2), held["weights"]
         network.to(memory_format=torch.channels_last)
-        network.size = int(held["size"])
+        network.size, network.mirrored = int(held["size"]), bool(held.get("mirrored", True))
     else:
         from labs.cifar10.networks import Standardized, network_of
 
@@ -77,8 +77,6 @@ def load(name: str, path: Path | None = None, device: torch.device = CPU) -> nn.
     """
     shipped, _, file = NETWORKS[name]
     path = path or shipped
-    if path is None:
-        raise ValueError(f"the weights of {name} are too large for the repository: give yours, a run's {file}")
     path = path / file if path.is_dir() else path
     if name == "unet":
         return load_unet(path, device)  # which takes strangers' files, too
@@ -86,7 +84,10 @@ def load(name: str, path: Path | None = None, device: torch.device = CPU) -> nn.
         return build(name, torch.load(path, map_location="cpu", weights_only=True)).to(device).eval()
     except FileNotFoundError:
         run = f"give the folder of a finished run, or its {file}"
-        cure = "copy them from the repository, a hand-in's archive has none" if path == shipped else run
+        cure = run
+        if path == shipped:
+            cure = "copy them from the repository, a hand-in's archive has none"
+            cure += f", or train them: python -m labs.weights keep {name} RUN" if name in KEPT_HERE else ""
         raise ValueError(f"there are no weights {path}: {cure}") from None
     except Exception:  # torch.load raises almost anything for another file
         raise ValueError(f"{path} does not hold the weights of {name}: give a run's {file}") from None

@@ -83,6 +83,39 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 # Pictures
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_our_pictures_are_found_in_either_publishers_folder_and_put_where_they_belong(tmp_path, flat):
+    source, out = tmp_path / "source", tmp_path / "out"
+    wanted = [f"{name}.{number}.jpg" for name in ("cat", "dog") for number in range(1, 1001)]
+    tested = (ROOT / "labs" / "cats_dogs" / "val.txt").read_text().split()
+    assert len(set(wanted + tested)) == 3000
+    for file in [*wanted, *tested, "cat.0.jpg"]:
+        name, number, _ = file.split(".")
+        path = source / file if flat else source / name.capitalize() / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file)
+    status, printed, _ = command("prepare", source, "--out", out)
+    assert (status, printed) == (None, f"{out}: 2000 pictures in train, 1000 pictures in val\n")
+    assert [len(find_pictures(out / part)) for part in ("train", "val")] == [2000, 1000]
+    assert all(path.read_text() == path.name for path in out.rglob("*.jpg"))
+    assert (
+        command("prepare", source, "--out", out)[0] == f"error: {out / 'train'} is there already: choose another --out"
+    )
+
+
+def test_a_folder_that_lacks_our_pictures_is_refused(own_data):
+    status, _, _ = command("prepare", own_data, "--out", own_data / "out")
+    assert status.startswith(f"error: {own_data} lacks 3000 of the 3000 pictures, cat.1.jpg first: give the folder of ")
+    assert not (own_data / "out").exists()
+
+
+@pytest.mark.skipif(not TAR.exists(), reason="the pictures of cats and dogs are not here")
+def test_the_names_are_those_of_our_pictures():
+    with tarfile.open(TAR) as archive:
+        names = {Path(name).name for name in archive.getnames() if name.startswith("val/") and name.endswith(".jpg")}
+    assert names == set((ROOT / "labs" / "cats_dogs" / "val.txt").read_text().split())
+
+
 def test_the_folders_name_says_what_a_picture_shows(data):
     assert [(path.parent.name, label) for path, label in find_pictures(data)] == [("cat", 0)] * 20 + [("dog", 1)] * 20
 
@@ -346,6 +379,7 @@ class Red(torch.nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
+        self.mirrored = True
         self.scale = torch.nn.Parameter(torch.ones(()))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -355,19 +389,25 @@ class Red(torch.nn.Module):
 @pytest.fixture
 def red(tmp_path, monkeypatch):
     monkeypatch.setitem(NETWORKS, "red", Red)
-    scores.save_network(tmp_path / "red.pth", Red(2), "red", 16)
+    scores.save_network(tmp_path / "red.pth", Red(2), "red", 16, mirrored=True)
     return tmp_path / "red.pth"
 
 
 def test_validating_ends_with_the_share_and_the_number_of_right_answers(data, red):
-    assert command("validate", "--data", data, "--model", red) == (None, "Accuracy: 100.00% (40/40)\n", "")
+    assert command("validate", "--data", data, "--model", red) == (
+        None,
+        "cat: 20 taken for cat, 0 taken for dog\ndog: 0 taken for cat, 20 taken for dog\nAccuracy: 100.00% (40/40)\n",
+        "",
+    )
 
 
 def test_wrong_answers_and_damaged_pictures_do_not_count_as_right(own_data, red):
     (own_data / "cat" / "cat.1.jpg").write_text("")
     (own_data / "dog" / "dog.0.jpg").rename(own_data / "cat" / "dog.0.jpg")
-    status, printed, said = command("validate", "--data", own_data, "--model", red)
-    assert (status, printed) == (None, "Accuracy: 80.00% (4/5)\n")
+    table = own_data.parent / "table.csv"
+    status, printed, said = command("validate", "--data", own_data, "--model", red, "--table", table)
+    assert (status, printed.splitlines()[-1]) == (None, "Accuracy: 80.00% (4/5)")
+    assert table.read_text().split() == ["is,cat,dog", "cat,2,1", "dog,0,2"]
     assert said.endswith("skipped 1 of 6 pictures\n")
 
 
@@ -376,7 +416,24 @@ def test_a_picture_and_its_mirror_have_the_same_probabilities():
     answers = probabilities(Red(2), images)
     assert torch.allclose(answers, probabilities(Red(2), images.flip(3)))
     assert torch.allclose(answers.sum(dim=1), torch.ones(3))
-    assert not torch.allclose(answers, Red(2)(normalize(images)).softmax(dim=1), atol=1e-4)
+    once = Red(2)(normalize(images)).softmax(dim=1)
+    assert not torch.allclose(answers, once, atol=1e-4)
+    network = Red(2)
+    network.mirrored = False
+    assert torch.equal(probabilities(network, images), once)
+
+
+def test_what_learned_in_the_tutorials_way_is_asked_once_and_ours_twice(whole, data, tmp_path):
+    assert load("cats_dogs", whole[0]).mirrored and load("cats_dogs").mirrored
+    words = ["--recipe", "seed", "--out", tmp_path / "run"]
+    assert command("train", "--data", data, *SMALL, *words)[0] is None
+    assert not load("cats_dogs", tmp_path / "run").mirrored
+
+
+def test_a_resnet_learns_in_our_way_too(data, tmp_path):
+    words = ["--network", "resnet18", "--recipe", "ours", "--stages", "32:1:8", "--out", tmp_path / "run"]
+    assert command("train", "--data", data, *SMALL, *words)[0] is None
+    assert load("cats_dogs", tmp_path / "run").mirrored
 
 
 def test_predicting_prints_a_line_for_each_photo(data, red):

@@ -167,12 +167,13 @@ def test_a_run_is_kept_under_its_settings_and_a_quick_one_is_not(whole, command,
     monkeypatch.setattr(digit_strips, "RESULTS", tmp_path)
     monkeypatch.setattr(digit_strips, "__file__", str(tmp_path / "__main__.py"))
     (tmp_path / "labs").mkdir()
-    for changed in ({}, {"validate": True, "epochs": 2, "lr": 0.001}):
-        settings = {**digit_strips.DEFAULTS, **changed}
+    for changed in ({}, {"validate": True, "epochs": 2, "lr": 0.001}, digit_strips.RECIPES["tutorial"]):
+        recipe = "tutorial" if changed.get("epochs") == 5 else "ours"
+        settings = {**digit_strips.DEFAULTS, **changed, "recipe": recipe}
         monkeypatch.setattr(digit_strips, "to_keep", lambda run, script, settings=settings: settings)
         digit_strips.keep(whole[0])
     names = {path.name for path in (tmp_path / "labs").iterdir()}
-    assert names == {"digit_strips.json", "digit_strips_epochs2_lr0.001_validate.json"}
+    assert names == {"digit_strips.json", "digit_strips_epochs2_lr0.001_validate.json", "digit_strips_tutorial.json"}
     assert (tmp_path / "strips.png").read_bytes() == (whole[0] / "strips.png").read_bytes()
     result = json.loads((tmp_path / "labs" / "digit_strips.json").read_text())
     assert {"seed", "seconds", "machine"} <= set(result)
@@ -226,7 +227,24 @@ def seen_by_training(monkeypatch) -> list[tuple[str, int]]:
     return given
 
 
-def test_the_lesson_shows_that_only_weights_are_loaded_safely(command):
+def test_the_tutorials_recipe_is_plain_sgd_on_pieces_as_they_are(command, tmp_path):
+    settings = {**digit_strips.DEFAULTS, **digit_strips.RECIPES["tutorial"], "recipe": "tutorial"}
+    _, optimizer, scheduler = digit_strips.begin(settings, 10, torch.device("cpu"))
+    assert isinstance(optimizer, torch.optim.SGD) and scheduler.get_last_lr() == [0.001]
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+    assert (settings["batch_size"], settings["epochs"], settings["augment"]) == (60, 5, 0)
+    assert command("train", "--recipe", "tutorial", "--quick", "--out", tmp_path / "run")[0] is None
+
+
+def test_the_lesson_writes_a_strip_that_can_be_read(command, tmp_path, monkeypatch, network):
+    monkeypatch.chdir(tmp_path)
+    _, printed = command("lesson")
+    label = re.search(r"label (\d+) as one-hot", printed)[1]
+    assert read_strip(network, Path("runs/strip.png"))[0] == label == read_strip(network, Path("runs/digit.png"))
+
+
+def test_the_lesson_shows_that_only_weights_are_loaded_safely(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     _, printed = command("lesson")
     assert "torch.load(whole.pth, weights_only=True) refuses it" in printed
     assert "this line was printed by the file" in printed
@@ -301,6 +319,15 @@ def test_ink_and_paper_may_have_any_shade_or_colour(network, grey, tmp_path, ink
 def test_blank_paper_has_only_blank_places(network, tmp_path):
     noise = np.random.default_rng(0).integers(235, 256, size=(60, 300), dtype=np.uint8)
     assert read_strip(network, save(tmp_path / "a.jpg", noise, (300, 60))) == "_____"
+
+
+def test_digits_that_lie_beside_the_middle_of_their_places_are_read_as_well(network, digits, tmp_path):
+    made, labels = make_strips(digits, count=40, seed=1)
+    in_place = [read_strip(network, save(tmp_path / "a.png", strip.numpy(), (140, 28))) for strip in made]
+    for rows, columns in ((0, 4), (0, -4), (4, 0), (-3, -3)):
+        shifted = made.roll((rows, columns), dims=(1, 2))
+        read = [read_strip(network, save(tmp_path / "a.png", strip.numpy(), (140, 28))) for strip in shifted]
+        assert sum(one == other for one, other in zip(read, in_place, strict=True)) >= 38
 
 
 def test_reading_prints_the_digits_alone(command, grey, tmp_path):

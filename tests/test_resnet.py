@@ -1,6 +1,7 @@
 """The ResNets are torchvision's to the last weight, the tutorial's to the last line, and the small ones are small."""
 
 import copy
+import runpy
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,10 @@ def test_small_has_less_than_a_million_weights_and_a_file_of_less_than_2_mb(tmp_
     assert count_parameters(network) < 1_000_000
     save_network(tmp_path / "small.pth", network, "small", 160)
     assert (tmp_path / "small.pth").stat().st_size < 2_000_000
+
+
+def test_the_module_prints_the_networks_as_the_tutorials_appendix_does(capsys):
+    runpy.run_module("labs.resnet", run_name="__main__")
+    printed = capsys.readouterr().out
+    assert printed.startswith("resnet18: ResNet(\n  (conv1): Conv2d(3, 64, kernel_size=(7, 7)")
+    assert "\n\nresnet34: ResNet(\n" in printed and printed.count("(fc): Linear(in_features=512, out_features=2") == 2

@@ -80,9 +80,8 @@ def test_settings_that_make_no_picture_are_refused(wrong):
         Shapes(**wrong)
 
 
-def test_the_figure_is_written(tmp_path, monkeypatch):
-    for name, value in {"ROOT": tmp_path, "FIGURE": tmp_path / "shapes.png"}.items():
-        monkeypatch.setattr(lab, name, value)
-    monkeypatch.setattr("sys.argv", ["shapes"])
+def test_the_figure_is_written_with_the_options_of_the_generator(tmp_path, monkeypatch):
+    options = ["--sigma", "5", "--count", "3", "--nx", "64", "--squares", "--rgb", "--seed", "2"]
+    monkeypatch.setattr("sys.argv", ["shapes", *options, "--out", str(tmp_path / "new" / "shapes.png")])
     lab.main()
-    assert (tmp_path / "shapes.png").exists()
+    assert (tmp_path / "new" / "shapes.png").exists()

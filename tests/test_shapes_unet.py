@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 
 import pytest
@@ -90,7 +91,7 @@ def finished(tmp_path_factory):
 
 def test_a_quick_training_leaves_its_figures_and_its_loss_of_each_step(finished):
     names = {"checkpoint.pth", "curves.png", "history.csv", "losses.csv", "predictions.png", "worst.png"}
-    assert {path.name for path in finished.iterdir()} == names
+    assert {path.name for path in finished.iterdir()} >= names
     assert len((finished / "losses.csv").read_text().splitlines()) == 1 + lab.EPOCHS * 3
 
 
@@ -111,6 +112,33 @@ def test_a_training_that_was_stopped_inside_an_epoch_ends_with_the_same_losses(f
         run(context, *words)
     run(monkeypatch, *words[:1], *words[4:], "--resume")
     assert (tmp_path / "run" / "losses.csv").read_text() == (finished / "losses.csv").read_text()
+
+
+def test_one_step_an_epoch_is_a_training_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "SCORED", 2)
+    run(monkeypatch, "train", "--recipe", "ours", "--steps", 1, "--base-channels", 2, "--out", tmp_path / "run")
+    assert (tmp_path / "run" / "worst.png").exists()
+
+
+def test_a_run_predicts_new_pictures_as_often_as_one_likes(finished, monkeypatch, capsys):
+    words = ["predict", finished, "--sigma", 5, "--count", 3, "--nx", 64, "--device", "cpu"]
+    for seed in ([], [], ["--seed", 7], ["--seed", 7]):
+        run(monkeypatch, *words, *seed)
+    first, second, third, again = capsys.readouterr().out.splitlines()
+    assert first != second and third == again
+    assert re.fullmatch(r"seed 7: Dice( \d\.\d{4},){3} \d\.\d{4}; drawn in .*new.png", again)
+    assert (finished / "new.png").exists()
+
+
+def test_runs_are_scored_in_more_and_less_noise(finished, tmp_path, monkeypatch):
+    for name in ("RESULTS", "FIGURES"):
+        monkeypatch.setattr(lab, name, tmp_path)
+    (tmp_path / "labs").mkdir()
+    monkeypatch.setattr(lab, "SCORED", 2)
+    run(monkeypatch, "noise", finished, "--device", "cpu")
+    rows = list(csv.DictReader((tmp_path / "labs" / "shapes_noise.csv").open(newline="")))
+    assert [int(row["sigma"]) for row in rows] == [0, 5, 10, 20, 30, 40, 60, 80]
+    assert (tmp_path / "noise.png").exists()
 
 
 def test_compare_keeps_a_row_a_training_and_makes_none_twice(tmp_path, monkeypatch):
@@ -134,7 +162,7 @@ def test_compare_keeps_a_row_a_training_and_makes_none_twice(tmp_path, monkeypat
 
 def test_no_configuration_is_compared_twice():
     rows = [tuple(row.values()) for row in lab.configurations()]
-    assert len(set(rows)) == len(rows) == 18 + 9 + 1 + 6 + 3
+    assert len(set(rows)) == len(rows) == 18 + 9 + 1 + 6 + 3 + 9 + 1
 
 
 def test_the_seeds_four_matrices_give_the_seeds_values(tmp_path):
@@ -167,6 +195,8 @@ def test_speed_takes_the_steps_of_both_recipes_by_turns(tmp_path, monkeypatch):
         (["train", "--seed", "-1"], "argument --seed: must be from 0"),
         (["train", "--device", "tpu"], "unknown device 'tpu'"),
         (["train", "--resume"], "--resume needs --out DIR"),
+        (["predict", "nowhere"], "nowhere holds no finished run"),
+        (["noise", "nowhere"], "nowhere holds no finished run"),
     ],
 )
 def test_a_wrong_option_is_one_error(monkeypatch, capsys, words, error):

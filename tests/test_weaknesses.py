@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from test_cats_dogs import make_pictures
@@ -11,6 +12,7 @@ from labs import weights
 from labs.cats_dogs.scores import save_network
 from labs.cifar10.networks import CifarCNN, Standardized
 from labs.resnet import small
+from labs.weaknesses.backgrounds import BACKGROUNDS, cut_out
 from training import save_weights
 
 CPU = torch.device("cpu")
@@ -27,7 +29,7 @@ def test_a_step_turns_those_answers_that_were_less_sure_than_it():
     labels = torch.tensor([0, 0, 1, 1])
     rights = []
     for step in (0, 4, 20):
-        change = lab.partial(lab.attacked, step=step / 255)
+        change = lab.partial(lab.attacked, size=step / 255)
         rights.append(lab.share_right(brightness, pictures, labels, CPU, change))
     assert rights == [1, 0.5, 0]
 
@@ -64,8 +66,8 @@ def test_every_class_is_counted_after_both_trainings(tmp_path, monkeypatch, caps
 
 def save_two_networks(folder, monkeypatch):
     save_weights(folder / "cifar10.pth", Standardized(CifarCNN()))
-    own = weights.NETWORKS["cats_dogs"]._replace(path=folder / "cats_dogs.pth")
-    monkeypatch.setitem(weights.NETWORKS, "cats_dogs", own)
+    for name, file in (("cifar", "cifar10.pth"), ("cats_dogs", "cats_dogs.pth")):
+        monkeypatch.setitem(weights.NETWORKS, name, weights.NETWORKS[name]._replace(path=folder / file))
     save_network(folder / "cats_dogs.pth", small(2), "small", 32)
 
 
@@ -75,10 +77,40 @@ def test_a_line_for_each_step_and_each_change(tmp_path, monkeypatch, capsys, wha
     make_pictures(tmp_path / "pets", 30)
     data = (torch.randint(256, (20, 3, 32, 32)).byte(), torch.arange(10).repeat(2), list("abcdefghij"))
     monkeypatch.setattr(lab, "load_cifar", lambda *_: data)
-    words = [what, "--quick", "--cifar", tmp_path, "--data", tmp_path / "pets", "--device", "cpu"]
+    words = [what, "--quick", "--data", tmp_path / "pets", "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["weaknesses", *map(str, words)])
     lab.main()
     assert len(capsys.readouterr().out.splitlines()) == lines
+
+
+def test_the_attacked_digit_is_one_that_was_told_surely_and_is_mistaken_surely(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "FIGURE", tmp_path / "attack.png")
+    images, labels = lab.load_mnist(lab.ROOT / "data", train=False)
+    monkeypatch.setattr(lab, "load_mnist", lambda *_, **__: (images[:300], labels[:300]))
+    (row,) = lab.digit(None, CPU)
+    assert row["before"] == labels[row["digit"]] != row["after"]
+    assert min(row["sure_before"], row["sure_after"]) > 0.5 and row["right_before"] > row["right_after"]
+    assert (tmp_path / "attack.png").exists()
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+def test_before_another_background_the_car_stays_and_nothing_else(background):
+    picture = np.full((40, 60, 3), 99, np.uint8)
+    mask = np.zeros((40, 60), bool)
+    mask[10:20, 10:30] = True
+    changed = cut_out(picture, mask, background)
+    assert changed.shape == picture.shape and changed.dtype == np.uint8 and (changed[mask] == 99).all()
+    assert (changed[~mask] == 99).all() if background == "its own" else (changed[~mask] != 99).any(axis=1).mean() > 0.9
+
+
+def test_cars_are_scored_before_every_background(tmp_path, monkeypatch, capsys):
+    pair = (lab.ROOT / "car.jpg", lab.RESULTS / "unet" / "car_mask.png")
+    monkeypatch.setattr(lab, "find_pairs", lambda *_, **__: [])
+    monkeypatch.setattr(lab, "split_by_car", lambda *_: ([], [], [pair]))
+    monkeypatch.setattr(lab, "predict_mask", lambda network, picture: np.zeros(picture.size[::-1], np.uint8))
+    monkeypatch.setattr(sys, "argv", ["weaknesses", "environment", "--quick", "--device", "cpu"])
+    lab.main()
+    assert len(capsys.readouterr().out.splitlines()) == len(BACKGROUNDS)
 
 
 def test_stopping_says_how_to_go_on(tmp_path, monkeypatch, capsys):
@@ -98,16 +130,17 @@ def test_stopping_says_how_to_go_on(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["attack"], "the weights of cifar are too large for the repository"),
-        (["attack", "--cifar", "RUN"], "no pictures in nowhere"),
+        (["attack"], "no pictures in nowhere"),
+        (["attack", "--cifar", "missing.pth"], "there are no weights missing.pth"),
+        (["environment"], "no photographs in nowhere"),
         (["pictures"], "there should be pictures in nowhere"),
         (["imbalance"], "no pictures in nowhere"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, arguments, message):
     save_two_networks(tmp_path, monkeypatch)
-    given = [str(tmp_path) if word == "RUN" else word for word in arguments]
-    monkeypatch.setattr(sys, "argv", ["weaknesses", *given, "--data", "nowhere", "--cifar-data", "nowhere"])
+    nowhere = [word for option in ("--data", "--cifar-data", "--photographs") for word in (option, "nowhere")]
+    monkeypatch.setattr(sys, "argv", ["weaknesses", *arguments, *nowhere])
     with pytest.raises(SystemExit) as stop:
         lab.main()
     assert str(stop.value).startswith("error: ") and message in str(stop.value)

@@ -1,5 +1,6 @@
 """Tells cats from dogs: a companion lab (the cats and dogs tutorial).
 
+    python -m labs.cats_dogs prepare PetImages                                       3,000 pictures into folders
     python -m labs.cats_dogs train --data data/cats_dogs/train                       our small network, in our way
     python -m labs.cats_dogs train --data data/cats_dogs/train --network resnet34    the tutorial's, in its way
     python -m labs.cats_dogs train --data data/cats_dogs/train --val-percent 0       learns from all, keeps none back
@@ -9,8 +10,11 @@
     python -m labs.cats_dogs predict PHOTO.jpg ...
     python -m labs.cats_dogs compare RUN ... --data data/cats_dogs/val               the lab's numbers and curves
 
-A folder of pictures has two folders in it, `cat` and `dog`. `validate` ends with a line such as
+A folder of pictures has two folders in it, `cat` and `dog`; `prepare` makes two such of Kaggle's flat folder as well.
+`validate` ends with lines such as
 
+    cat: 471 taken for cat, 29 taken for dog
+    dog: 35 taken for cat, 465 taken for dog
     Accuracy: 93.60% (936/1000)
 
 and `predict` prints one such as `felix.jpg: cat 97.3%` for each photo; both take the repository's own weights unless
@@ -33,9 +37,9 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from carvana import fingerprint
-from labs.cats_dogs.pictures import find_pictures, load_pictures, normalize, shrink, split
+from labs.cats_dogs.pictures import find_pictures, load_pictures, normalize, prepare, shrink, split
 from labs.cats_dogs.recipes import DEFAULTS, MIXING, STAGES, begin_training, distort, whole_size
-from labs.cats_dogs.scores import compare, count_right, predict, save_network
+from labs.cats_dogs.scores import compare, predict, save_network, validate
 from labs.commands import lab_parser
 from labs.resnet import NETWORKS
 from labs.weights import load
@@ -115,7 +119,7 @@ def train(run: Run, images: Tensor, labels: Tensor, device: torch.device) -> Non
         # Only weights that were trained at the last size are candidates: it is the size that they will be used at.
         rivals = [old["validation_accuracy"] for old in run.history if old["size"] == last_size and len(kept_back)]
         if size == last_size and all(row["validation_accuracy"] > rival for rival in rivals):
-            save_network(run.out / "cats_dogs.pth", network, settings["network"], whole)
+            save_network(run.out / "cats_dogs.pth", network, settings["network"], whole, settings["recipe"] == "ours")
         print(f"{said}, {run.record(row)['seconds']:.0f} s", flush=True)
 
     if is_main():
@@ -164,8 +168,10 @@ def read_data(run: Run, data: Path) -> tuple[Tensor, Tensor]:
 def parse_arguments() -> argparse.Namespace:
     parser = lab_parser("cats_dogs", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    names = ("train", "validate", "predict", "compare")
-    training, validating, predicting, comparing = (commands.add_parser(name) for name in names)
+    names = ("prepare", "train", "validate", "predict", "compare")
+    preparing, training, validating, predicting, comparing = (commands.add_parser(name) for name in names)
+    preparing.add_argument("source", type=Path, metavar="DIR", help="Kaggle's cat.0.jpg, ... or Microsoft's PetImages")
+    preparing.add_argument("--out", type=Path, default="data/cats_dogs", metavar="DIR", help="(default: %(default)s)")
     for one in (training, validating):
         one.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of cat/ and dog/")
     add = training.add_argument
@@ -177,6 +183,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--quick", action="store_true", default=None, help="40 small pictures, to see that it runs")
     training.set_defaults(pictures=None)
     add_run_arguments(training, "cats_dogs")
+    validating.add_argument("--table", type=Path, metavar="FILE.csv", help="writes what was taken for what, too")
     for one in (validating, predicting):
         one.add_argument("--model", type=Path, help="a run's folder or cats_dogs.pth (default: the repository's)")
     for one in (validating, predicting, comparing):
@@ -191,14 +198,15 @@ def parse_arguments() -> argparse.Namespace:
 
 def answer(args: argparse.Namespace) -> None:
     """The commands that do not train."""
+    if args.command == "prepare":
+        return prepare(args.source, args.out)
     device = pick_device(args.device)
     if args.command == "compare":
         return compare(SCRIPT, args.runs, args.data, device)
     network = load("cats_dogs", args.model, device)
     if args.command == "predict":
         return predict(network, args.photos)
-    right, count = count_right(network, args.data)
-    print(f"Accuracy: {right / count:.2%} ({right}/{count})")
+    validate(network, args.data, args.table)
 
 
 @command

@@ -1,5 +1,6 @@
 """Pictures of cats and dogs on disk in, tensors out (the cats and dogs tutorial, 数据获取与预处理).
 
+    prepare(Path("PetImages"), Path("data/cats_dogs"))              copies 3,000 of 25,000 into its folders
     pictures = find_pictures(Path("data/cats_dogs/train"))          # [(photo, 0 for a cat or 1 for a dog), ...]
     images, labels, pictures = load_pictures(pictures, size=200)    # bytes [N, 3, 200, 200], and [N]
     training, kept_back = split(len(images), 0.2, seed=0)           # their numbers
@@ -8,6 +9,7 @@
 in every epoch, and none can meet a damaged one an hour later.
 """
 
+import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,34 @@ CLASSES = ["cat", "dog"]
 class Picture(NamedTuple):
     photo: Path
     label: int  # its place in CLASSES
+
+
+def prepare(source: Path, out: Path) -> None:
+    """Copies our 2,000 pictures to learn and 1,000 to be tested on to `out`, as `find_pictures` wants them.
+
+    `source` has the 25,000 as Kaggle gives them, `cat.0.jpg` and so on, or as Microsoft does, `Cat/0.jpg`. To learn are
+    numbers 1 to 1,000 of each class, to be tested on those in val.txt. Raises ValueError or OSError, worded for users.
+    """
+    parts = {"train": [f"{name}.{number}.jpg" for name in CLASSES for number in range(1, 1001)]}
+    parts["val"] = Path(__file__).with_name("val.txt").read_text().split()
+    copies = {}
+    for part, files in parts.items():
+        for file in files:
+            name, number, _ = file.split(".")
+            ways = source / file, source / name.capitalize() / f"{number}.jpg"
+            copies[out / part / name / file] = next((path for path in ways if path.is_file()), None)
+    lacking = [target.name for target, path in copies.items() if path is None]
+    if lacking:
+        raise ValueError(
+            f"{source} lacks {len(lacking)} of the {len(copies)} pictures, {lacking[0]} first: give the folder of "
+            "Kaggle's cat.0.jpg, cat.1.jpg, ... or Microsoft's PetImages"
+        )
+    if held := [part for part in parts if (out / part).exists()]:
+        raise ValueError(f"{out / held[0]} is there already: choose another --out")
+    for target, path in copies.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    print(f"{out}: " + ", ".join(f"{len(files)} pictures in {part}" for part, files in parts.items()))
 
 
 def find_pictures(folder: Path) -> list[Picture]:

@@ -14,32 +14,49 @@ from labs.commands import drawing, finished, name_of
 from labs.weights import load
 from lenet import count_parameters
 from report.tables import RESULTS, Rows, keep_curves, read_json, read_rows, write_json
-from training import Row, save_checkpoint
+from training import Row, save_checkpoint, write_rows
 
 FIGURE = Path(__file__).with_name("curves.png")
 
 
-def save_network(path: Path, network: nn.Module, name: str, size: int) -> None:
-    """Writes the weights in float16, with the network's `name` in NETWORKS and the `size` that it wants pictures in."""
+def save_network(path: Path, network: nn.Module, name: str, size: int, mirrored: bool = True) -> None:
+    """Writes the weights in float16, with what `build` of labs/weights.py makes the network of.
+
+    They are its `name` in NETWORKS, the `size` that it wants pictures in, and whether their mirror images count too.
+    """
     weights = {key: value.to("cpu", torch.float16, copy=True) for key, value in network.state_dict().items()}
-    save_checkpoint(path, {"network": name, "size": size, "weights": weights})
+    save_checkpoint(path, {"network": name, "size": size, "mirrored": mirrored, "weights": weights})
 
 
 @torch.inference_mode()
 def probabilities(network: nn.Module, images: Tensor) -> Tensor:
-    """The probabilities of cat and dog, [N, 2], of pictures [N, 3, H, W] (bytes): the mean over each and its mirror."""
+    """The probabilities of cat and dog, [N, 2], of pictures [N, 3, H, W] (bytes), and their mirrors, if `mirrored`."""
     device = next(network.parameters()).device
     answers = []
     for part in tqdm(images.split(50), "looking", unit="batch", leave=False, disable=None):
         x = normalize(part.to(device))
-        answers.append((network(x).softmax(dim=1) + network(x.flip(3)).softmax(dim=1)).cpu() / 2)
+        looks = [x, x.flip(3)] if network.mirrored else [x]
+        answers.append(torch.stack([network(look).softmax(dim=1) for look in looks]).mean(dim=0).cpu())
     return torch.cat(answers)
 
 
-def count_right(network: nn.Module, data: Path) -> tuple[int, int]:
-    """How many of the pictures in `data` the network tells right, and how many there are."""
+def confusion(network: nn.Module, data: Path) -> list[list[int]]:
+    """How many of the cats in `data` the network takes for cats and for dogs; then how many of the dogs."""
     images, labels, _ = load_pictures(find_pictures(data), network.size)
-    return (probabilities(network, images).argmax(dim=1) == labels).sum().item(), len(labels)
+    answers = probabilities(network, images).argmax(dim=1)
+    return torch.bincount(2 * labels + answers, minlength=4).view(2, 2).tolist()
+
+
+def validate(network: nn.Module, data: Path, table: Path | None) -> None:
+    """Prints what the network takes for what, and how much of it is right; into the CSV file `table`, too."""
+    counts = confusion(network, data)
+    rows = [{"is": name, **dict(zip(CLASSES, row, strict=True))} for name, row in zip(CLASSES, counts, strict=True)]
+    for name, row in zip(CLASSES, counts, strict=True):
+        print(f"{name}: " + ", ".join(f"{count} taken for {other}" for other, count in zip(CLASSES, row, strict=True)))
+    right, count = counts[0][0] + counts[1][1], sum(map(sum, counts))
+    print(f"Accuracy: {right / count:.2%} ({right}/{count})")
+    if table:
+        write_rows(table, rows)
 
 
 def predict(network: nn.Module, photos: list[Path]) -> None:
@@ -74,13 +91,15 @@ def compare(script: str, runs: list[Path], data: Path, device: torch.device) -> 
         checkpoint = finished(folder, script)
         settings, history = checkpoint["settings"], checkpoint["history"]
         name, network = key_of(settings), load("cats_dogs", folder, device)
-        right, count = count_right(network, data)
+        counts = confusion(network, data)
+        right, count = counts[0][0] + counts[1][1], sum(map(sum, counts))
         results[name] = {
             **settings,
             **checkpoint["environment"],
             "parameters": count_parameters(network),
             "epochs": len(history),
             "seconds": sum(row["seconds"] for row in history),
+            "confusion": counts,
             "right": right,
             "count": count,
             "accuracy": right / count,

@@ -5,6 +5,7 @@ PyTorch"; K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024 (ar
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -117,12 +118,13 @@ class FastCNN(nn.Module):
         """Freezes in the first layer what makes the 12 numbers of a 2x2 patch of `x` uncorrelated, of variance 1.
 
         Its 24 kernels are the eigenvectors of the patches' covariance over the roots of their eigenvalues, with both
-        signs: what one's GELU cuts off, the other's lets through.
+        signs: what one's GELU cuts off, the other's lets through. The biases, which learn, begin at 0.
         """
         patches = F.unfold(x, kernel_size=2).transpose(1, 2).reshape(-1, 12)
         eigenvalues, eigenvectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         kernels = (eigenvectors / (eigenvalues + 5e-4).sqrt()).T.view(12, 3, 2, 2)
         self.first.weight.copy_(torch.cat([kernels, -kernels])).requires_grad_(False)
+        self.first.bias.zero_()
 
     def begin_as_identity(self) -> None:
         """Lets the first outputs of every 3x3 convolution be its inputs (Dirac's kernels), the others as drawn."""
@@ -153,6 +155,18 @@ def network_of(weights: dict[str, Tensor]) -> nn.Module:
     if "network.head.weight" not in weights:
         return CifarCNN()
     return FastCNN(tuple(weights[f"network.blocks.{block}.conv1.weight"].shape[0] for block in range(3)))
+
+
+def output_shapes(network: nn.Module) -> Iterator[tuple[str, str, list[int]]]:
+    """Name, kind and output of each layer that has no parts, for one picture: ("conv_layer.0", "Conv2d", [1, ...])."""
+    seen = []
+    for name, layer in network.named_modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(
+                lambda layer, _, output, name=name: seen.append((name, type(layer).__name__, list(output.shape)))
+            )
+    network.eval()(torch.zeros(1, 3, 32, 32))
+    yield from seen
 
 
 def training_operations(network: nn.Module) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from labs.commands import drawing
@@ -20,6 +21,7 @@ from train_lenet import Batches
 SIDE = 32
 DOWNLOADED = "cifar-10-batches-py"  # the folder of torchvision's download
 
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 Pictures = tuple[Tensor, Tensor]  # bytes [N, 3, 32, 32] and labels [N], 0 to 9
 
 
@@ -56,11 +58,10 @@ def load_folders(data: Path, part: str, count: int | None) -> tuple[Tensor, Tens
             f'download CIFAR-10: python -c "from torchvision.datasets import CIFAR10; '
             f"CIFAR10('{data}', download=True)\""
         )
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    most = count and count // 10
-    files = [sorted(filter(is_picture, (folder / name).iterdir()))[:most] for name in classes]
-    if len(classes) != 10 or not all(files):
-        raise ValueError(f"{folder} should hold ten folders of pictures, one for each class")
+    most, found = count and count // 10, {path.name for path in folder.iterdir() if path.is_dir()}
+    files = [sorted(filter(is_picture, (folder / name).iterdir()))[:most] for name in CLASSES if name in found]
+    if found != set(CLASSES) or not all(files):
+        raise ValueError(f"{folder} should hold ten folders of pictures and no other: {', '.join(CLASSES)}")
 
     def read(path: Path) -> np.ndarray:
         picture = np.asarray(open_photograph(path))
@@ -70,7 +71,13 @@ def load_folders(data: Path, part: str, count: int | None) -> tuple[Tensor, Tens
 
     pictures = np.stack(list(in_threads(read, sum(files, []), f"reading {folder}")))
     labels = torch.arange(10).repeat_interleave(torch.tensor([len(own) for own in files]))
-    return torch.from_numpy(pictures), labels, classes
+    return torch.from_numpy(pictures), labels, CLASSES
+
+
+def open_small(path: Path) -> Tensor:
+    """Any picture as the networks know pictures, pressed into a square: bytes `[3, 32, 32]`."""
+    picture = open_photograph(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def checksum(pictures: Pictures) -> str:
@@ -132,3 +139,13 @@ def plot_mistakes(path: Path, pictures: Tensor, labels: Tensor, scores: Tensor, 
             axes.imshow(pictures[index].permute(1, 2, 0).numpy())
             names = f"{classes[labels[index]]}\n{classes[predictions[index]]} {sureness[index]:.0%}"
             axes.set_title(names, fontsize=9)
+
+
+def plot_variation(path: Path, epochs: list[Tensor]) -> None:
+    """Draws a row for each of `epochs`: ten pictures `[10, 3, 32, 32]` in [0, 1], first as they are, then varied."""
+    with drawing(path, 10, len(epochs) + 0.3) as figure:
+        for number, (line, shown) in enumerate(zip(figure.subplots(len(epochs), 10), epochs, strict=True)):
+            line[0].set_ylabel(f"epoch {number}" if number else "plain")
+            for axes, picture in zip(line, shown, strict=True):
+                axes.imshow(picture.permute(1, 2, 0).numpy())
+                axes.set(xticks=[], yticks=[])

@@ -89,7 +89,8 @@ def look_ahead(
 ) -> AveragedModel:
     """Makes the network go back, `every` so many steps, to a running average of itself.
 
-    The past weighs the more in it, the nearer the end of all `steps` is.
+    The past weighs the more in it, the nearer the end of all `steps` is. After the last step the network is the average
+    as it was: what has been learned since its last turn is left out.
 
     M. Zhang et al., "Lookahead optimizer: k steps forward, 1 step back", 2019. Returns the average, to be kept.
     """
@@ -103,8 +104,9 @@ def look_ahead(
     @torch.no_grad()
     def after_step(*_: object) -> None:
         step = scheduler.last_epoch + 1  # the scheduler counts it after the optimizer
-        if step % every == 0 or step == steps:
+        if step % every == 0:
             average.update_parameters(network)
+        if step % every == 0 or step == steps:
             network.load_state_dict(average.module.state_dict())
 
     optimizer.register_step_post_hook(after_step)
@@ -127,6 +129,14 @@ def variation(recipe: dict[str, Any]) -> Callable[[Tensor, torch.Generator], Ten
     return partial(vary, limit=2 if "shifts" in recipe["tricks"] else 0, mode="reflect", mirrored=mirrored)
 
 
+def first_epochs(settings: dict[str, Any], pictures: Tensor) -> list[Tensor]:
+    """Bytes `[N, 3, 32, 32]` as values in [0, 1]: as they are, and as a training's first four epochs show them."""
+    recipe, seed = recipe_of(settings), settings["seed"]
+    even_and_odd, change = sides(recipe, pictures, seed), variation(recipe)
+    varied = [change(even_and_odd[epoch % 2], epoch_generator(seed, epoch)) for epoch in range(1, 5)]
+    return [pictures / 255, *varied]
+
+
 def loss(recipe: dict[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
     return partial(F.cross_entropy, label_smoothing=0.2 if "smoothing" in recipe["tricks"] else 0.0)
 
@@ -147,7 +157,10 @@ def train(run: Run, training: Pictures, testing: Pictures, device: torch.device)
     if had not in (None, run.settings["pictures"]):
         sys.exit(f"error: {run.out} was begun with other pictures ({had}): give another --out")
     pictures, labels = (tensor.to(device) for tensor in training)
-    test_batches = Batches(testing[0].to(device) / 255, testing[1].to(device), batch_size=500)
+    count = len(testing[1])  # of the training pictures, too, so that the two answers are equally sure
+    learned, kept_back = (
+        Batches(of[0][:count].to(device) / 255, of[1][:count].to(device), batch_size=500) for of in (training, testing)
+    )
 
     torch.manual_seed(seed)
     network = make_network(recipe, training[0]).to(device)
@@ -155,7 +168,7 @@ def train(run: Run, training: Pictures, testing: Pictures, device: torch.device)
     optimizer, scheduler = make_optimizer(recipe, network, steps)
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     if "averaging" in tricks:
-        every = max(1, LOOKAHEAD_PICTURES // batch_size)
+        every = max(1, min(LOOKAHEAD_PICTURES, len(labels)) // batch_size)
         parts["average"] = look_ahead(optimizer, scheduler, network, every, steps)
     run.restore(**parts)
     even_and_odd = sides(recipe, pictures, seed)
@@ -168,13 +181,14 @@ def train(run: Run, training: Pictures, testing: Pictures, device: torch.device)
         began = time.perf_counter()
         train_loss, train_accuracy = train_epoch(network, batches, loss(recipe), optimizer, scheduler, epoch)
         seconds = time.perf_counter() - began
-        test_loss, test_accuracy = evaluate(network, test_batches, F.cross_entropy)
         row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
-        row |= {f"{test_name}_loss": test_loss, f"{test_name}_accuracy": test_accuracy}
+        for name, batches_of in (("learned", learned), (test_name, kept_back)):
+            row[f"{name}_loss"], row[f"{name}_accuracy"] = evaluate(network, batches_of, F.cross_entropy)
         row = run.record({**row, "step_seconds": seconds / len(batches), "data_share": batches.seconds / seconds})
         print(
             f"epoch {epoch}/{epochs}: train loss {train_loss:.4f}, train accuracy {train_accuracy:.2%}, "
-            f"{test_name} accuracy {test_accuracy:.2%}, {row['seconds']:.0f} s",
+            f"as they are {row['learned_accuracy']:.2%}, {test_name} accuracy {row[f'{test_name}_accuracy']:.2%}, "
+            f"{row['seconds']:.0f} s",
             flush=True,
         )
     return network

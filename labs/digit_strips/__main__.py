@@ -1,10 +1,12 @@
 """Reads strips of up to five handwritten digits: a companion lab (the strips tutorial, sections 1.3 to 3).
 
-    python -m labs.digit_strips lesson                      a Dataset's pieces, one-hot labels, two ways to save
+    python -m labs.digit_strips lesson                      a Dataset's pieces, one-hot labels, two ways to save;
+                                                            and runs/strip.png and runs/digit.png to try things on
     python -m labs.digit_strips train                       learns 280,000 pieces, is tested on 10,000 other strips
+    python -m labs.digit_strips train --recipe tutorial     in the tutorial's way: plain SGD, pieces as they are
     python -m labs.digit_strips train --validate            tries settings without touching the test digits
     python -m labs.digit_strips train --out runs/mine --resume
-    python -m labs.digit_strips read STRIP.png              prints what it reads, such as 7_210: _ is a blank place
+    python -m labs.digit_strips read runs/strip.png         prints what it reads, such as 7_210: _ is a blank place
     python -m labs.digit_strips search --method random      cross-validation: see search.py
     python -m labs.digit_strips keep RUN                    its numbers and figure for README.md; a search's table too
 
@@ -23,8 +25,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.optim.lr_scheduler import OneCycleLR
+from PIL import Image
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 
 from labs.commands import copy_whole, drawing, lab_parser, name_of, of_run, to_keep
@@ -33,6 +36,7 @@ from labs.digit_strips.strips import (
     BLANK,
     CNN,
     PLACES,
+    SIDE,
     Digits,
     StripPieces,
     cut,
@@ -45,6 +49,7 @@ from labs.weights import load
 from report.tables import RESULTS, write_json
 from train_lenet import VALIDATION_DIGITS, WEIGHT_DECAY, Batches, evaluate, load_mnist, random_affine, train_epoch
 from training import (
+    Row,
     Run,
     add_run_arguments,
     between,
@@ -54,11 +59,16 @@ from training import (
     pick_device,
     save_weights,
     told,
+    write_whole,
 )
 
 SCRIPT = "digit_strips.py"
 PIECES, TEST_STRIPS = 280_000, 10_000
-DEFAULTS = {"epochs": 4, "batch_size": 256, "lr": 0.003, "augment": 1.0, "seed": 0, "validate": False, "quick": False}
+RECIPES = {
+    "ours": {"epochs": 4, "batch_size": 256, "lr": 0.003, "augment": 1.0},
+    "tutorial": {"epochs": 5, "batch_size": 60, "lr": 0.001, "augment": 0.0},
+}
+DEFAULTS = {"recipe": "ours", **RECIPES["ours"], "seed": 0, "validate": False, "quick": False}
 
 
 class Trap:
@@ -69,8 +79,14 @@ class Trap:
 
 
 def lesson(digits: Digits) -> None:
-    """What sections 1.3, 1.4.2 and 2.3 show."""
+    """What sections 1.3, 1.4.2 and 2.3 show; and a strip and a digit as pictures, for `read` and other labs."""
     strips, labels = make_strips(digits, count=12, seed=0)
+    for name, picture in (("strip", strips[0]), ("digit", strips[0, :, :SIDE])):
+        path = Path("runs", f"{name}.png")
+        path.parent.mkdir(exist_ok=True)
+        with write_whole(path) as part:
+            Image.fromarray(255 - picture.numpy()).save(part, format="PNG")
+        print(f"Written: {path}")
     dataset = StripPieces(strips, labels, one_hot)
     pieces, targets = next(iter(DataLoader(dataset, batch_size=60)))
     print(f"{len(dataset)} pieces; a batch has pieces {list(pieces.shape)} and one-hot labels {list(targets.shape)}")
@@ -101,6 +117,17 @@ def lesson(digits: Digits) -> None:
         print(f"load_state_dict(torch.load(weights.pth, weights_only=True)): the same answers: {same}")
 
 
+def begin(settings: Row, steps: int, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer, LRScheduler]:
+    """The network as it is before its first step, its optimizer, and its learning rate over all `steps`."""
+    torch.manual_seed(settings["seed"])
+    network = CNN().to(device)
+    if settings["recipe"] == "tutorial":
+        optimizer = torch.optim.SGD(network.parameters(), lr=settings["lr"], momentum=0.9)
+        return network, optimizer, ConstantLR(optimizer, factor=1)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY, fused=True)
+    return network, optimizer, OneCycleLR(optimizer, max_lr=settings["lr"], total_steps=steps)
+
+
 def train(run: Run, digits: Digits, test_digits: Digits, device: torch.device) -> None:
     """Trains from the first epoch, or from the one after the run's checkpoint, and writes what came of it."""
     settings = run.settings
@@ -117,10 +144,7 @@ def train(run: Run, digits: Digits, test_digits: Digits, device: torch.device) -
     def distort(part: Tensor, generator: torch.Generator) -> Tensor:
         return random_affine(part / 255, generator, settings["augment"]) if settings["augment"] else part / 255
 
-    torch.manual_seed(seed)
-    network = CNN().to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings["lr"], weight_decay=WEIGHT_DECAY, fused=True)
-    scheduler = OneCycleLR(optimizer, max_lr=settings["lr"], total_steps=epochs * -(-len(pieces) // batch_size))
+    network, optimizer, scheduler = begin(settings, epochs * -(-len(pieces) // batch_size), device)
     run.restore(network=network, optimizer=optimizer, scheduler=scheduler)
     for epoch in run.epochs(epochs):
         batches = Batches(pieces, labels, batch_size, epoch_generator(seed, epoch), distort)
@@ -183,7 +207,10 @@ def keep(run: Path) -> None:
     """Copies what a finished run, or a search's table, says to where the text reads it."""
     if run.suffix == ".csv":
         return search.keep(run)
-    name = name_of("digit_strips", to_keep(run, SCRIPT), DEFAULTS)
+    settings = {**DEFAULTS, **to_keep(run, SCRIPT)}  # an older version's run has no recipe
+    recipe = settings["recipe"]
+    base = "digit_strips" if recipe == "ours" else f"digit_strips_{recipe}"
+    name = name_of(base, settings, {**DEFAULTS, **RECIPES[recipe], "recipe": recipe})
     copy_whole(run / "result.json", RESULTS / "labs" / f"{name}.json")
     if name == "digit_strips":
         copy_whole(run / "strips.png", Path(__file__).with_name("strips.png"))
@@ -197,11 +224,12 @@ def parse_arguments() -> argparse.Namespace:
     for one in (learning, training, searching):
         one.add_argument("--data", type=Path, default=Path("data"), help="folder of MNIST/raw")
     add = training.add_argument
-    add("--epochs", type=between(1, 10**6), help=f"times through the pieces (default: {DEFAULTS['epochs']})")
-    add("--batch-size", type=between(1, PIECES), help=f"pieces a step (default: {DEFAULTS['batch_size']})")
+    add("--recipe", choices=list(RECIPES), help="(default: ours); it sets what has no default below")
+    add("--epochs", type=between(1, 10**6), help="times through the pieces")
+    add("--batch-size", type=between(1, PIECES), help="pieces a step")
     add("--seed", type=between(0, 2**32 - 1), help="strips, first weights, order, distortions (default: 0)")
-    add("--lr", type=between(1e-12, 1e30), help=f"highest learning rate (default: {DEFAULTS['lr']})")
-    add("--augment", type=between(0.0, 2.0), help="strength of the distortions (default: 1; 0: none)")
+    add("--lr", type=between(1e-12, 1e30), help="highest learning rate")
+    add("--augment", type=between(0.0, 2.0), help="strength of the distortions (0: none)")
     add("--validate", action="store_true", default=None, help="test on strips of training digits kept back")
     add("--quick", action="store_true", default=None, help="3,000 pieces and 200 test strips")
     add_run_arguments(training, "digit_strips")
@@ -234,7 +262,7 @@ def main() -> None:
         if args.command == "search":
             return search.search(args, digits, device)
         test_digits = load_mnist(args.data, train=False)
-        run = Run(SCRIPT, args, DEFAULTS, device)
+        run = Run(SCRIPT, args, {**DEFAULTS, **RECIPES[args.recipe or "ours"]}, device)
     if run.settings["validate"]:
         images, labels = digits
         digits = images[:-VALIDATION_DIGITS], labels[:-VALIDATION_DIGITS]

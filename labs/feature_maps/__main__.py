@@ -1,10 +1,12 @@
 """What the layers of a network make of a picture, and how much of it each of their units sees (the CIFAR tutorial).
 
     python -m labs.feature_maps unet car.jpg --out runs/maps
-    python -m labs.feature_maps lenet digit.png --out runs/maps --layer C3
-    python -m labs.feature_maps cifar cat.jpg --out runs/maps --model runs/cifar10/cifar10.pth
-    python -m labs.feature_maps cats_dogs cat.jpg --out runs/maps --model runs/resnet18/cats_dogs.pth
-    python -m labs.feature_maps keep                what README.md shows: LeNet-5's fields, the U-Net's levels
+    python -m labs.feature_maps lenet runs/digit.png --out runs/maps --layer C3
+    python -m labs.feature_maps cifar car.jpg --out runs/maps
+    python -m labs.feature_maps cats_dogs car.jpg --out runs/maps --model runs/resnet18
+    python -m labs.feature_maps keep                what README.md shows: LeNet-5's fields, a classifier's levels
+
+(`python -m labs.digit_strips lesson` writes runs/digit.png.)
 
 The first prints a line for each layer that has maps, and ends with
 
@@ -33,6 +35,7 @@ from torch import Tensor, nn
 
 from infer_unet import network_size
 from labs.cats_dogs.pictures import normalize, open_picture
+from labs.cifar10.pictures import open_small
 from labs.commands import drawing, lab_parser
 from labs.feature_maps.receptive_field import field_by_gradient, output_rows, receptive_field
 from labs.weights import load
@@ -112,7 +115,7 @@ def draw_levels(path: Path, network: nn.Module, picture: Tensor, outputs: dict[s
     """A row for an early, a middle and a late layer: the square that a unit in the middle sees, and six maps."""
     from matplotlib.patches import Rectangle  # late, as in `drawing`
 
-    names = [name for name, maps in outputs.items() if len(maps) > 5]
+    names = [name for name, maps in outputs.items() if len(maps) > 5 and maps.shape[1] > 1]
     levels = names[0], names[len(names) // 2 - 1], names[-1]
     with drawing(path, 12, 3 * (1.7 * picture.shape[2] / picture.shape[3] + 0.3), dpi=110) as figure:
         for line, name in zip(figure.subplots(3, 7), levels, strict=True):
@@ -147,7 +150,7 @@ def digit(path: Path, size: int = 28) -> Tensor:
 def large_photograph(path: Path) -> Tensor:
     """Nearly `ROWS` rows, or columns, whichever are fewer, and multiples of 16."""
     image = open_photograph(path)
-    height, width = (16 * round(size / 16) for size in network_size(*image.size, ROWS))
+    height, width = (max(16, 16 * round(size / 16)) for size in network_size(*image.size, ROWS))
     return as_tensor(image.resize((width, height)))
 
 
@@ -155,7 +158,7 @@ PICTURES: dict[str, Callable[[Path], Tensor]] = {
     "lenet": digit,
     "lenet_original": digit,
     "unet": large_photograph,
-    "cifar": lambda path: as_tensor(open_photograph(path).resize((32, 32))),
+    "cifar": lambda path: open_small(path)[None] / 255,
     "cats_dogs": lambda path: normalize(open_picture(path, 224)[None]),
 }
 
@@ -181,11 +184,11 @@ def draw_all(out: Path, name: str, network: nn.Module, picture: Tensor, layer: s
 
 
 def keep() -> None:
-    """Makes what README.md shows: the fields of LeNet-5, for which any picture does, and the levels of the U-Net."""
-    digit, car = torch.zeros(1, 1, 28, 28), large_photograph(ROOT / "car.jpg")
-    lenet, unet = load("lenet"), load("unet")
+    """Makes what README.md shows: the fields of LeNet-5, for which any picture does, and a classifier's levels."""
+    digit, car = torch.zeros(1, 1, 28, 28), PICTURES["cifar"](ROOT / "car.jpg")
+    lenet, cifar = load("lenet"), load("cifar")
     write_rows(RESULTS / "labs" / "fields_lenet.csv", fields(lenet, digit, layer_outputs(lenet, digit)))
-    draw_levels(Path(__file__).with_name("levels.png"), unet, car, layer_outputs(unet, car))
+    draw_levels(Path(__file__).with_name("levels.png"), cifar, car, layer_outputs(cifar, car))
 
 
 @command
@@ -195,7 +198,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the sheets go")
     parser.add_argument("--layer", metavar="NAME", help="of which to show every map (default: the first)")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="weights (default: those in the repository, if any)")
+    parser.add_argument("--model", type=Path, metavar="FILE", help="weights (default: those in the repository)")
     args = parser.parse_args()
     if args.network != "keep" and not (args.picture and args.out):
         parser.error("the following arguments are required: picture, --out")

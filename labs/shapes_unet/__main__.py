@@ -4,6 +4,8 @@
     python -m labs.shapes_unet train --recipe ours      in ours
     python -m labs.shapes_unet train --recipe ours --validate    tries settings on other pictures than the scored ones
     python -m labs.shapes_unet train --out runs/mine --resume
+    python -m labs.shapes_unet predict runs/mine --sigma 40     new pictures, others each time, into runs/mine
+    python -m labs.shapes_unet noise RUN ...            Dice of finished runs against the noise of the pictures
     python -m labs.shapes_unet compare                  all networks, three seeds: the lab's tables and figures
     python -m labs.shapes_unet speed                    what a training costs in each of the two ways
     python -m labs.shapes_unet metrics                  the tutorial's matrices, why not accuracy, the networks' sizes
@@ -17,6 +19,7 @@ and its run's folder gets `predictions.png` (picture, truth, probability, predic
 """
 
 import argparse
+import random
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -31,7 +34,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
-from labs.commands import lab_parser
+from labs.commands import finished, lab_parser
 from labs.shapes.generator import Shapes, channels_first
 from labs.shapes_unet.networks import NETWORKS, NoiseUnits, make_network
 from labs.shapes_unet.scores import (
@@ -41,6 +44,7 @@ from labs.shapes_unet.scores import (
     contrast_rows,
     metrics,
     plot_losses,
+    plot_noise,
     plot_predictions,
     plot_worst,
     score,
@@ -59,7 +63,9 @@ RECIPES = {  # the tutorial's width is 64; `steps` are those of an epoch
     "seed": {"base_channels": 16, "steps": 50, "batch_size": 4, "noise_units": False},
     "ours": {"base_channels": 8, "steps": 230, "batch_size": 2, "noise_units": True},
 }
-COMPARED = ("noise_units", "network", "norm", "base_channels", "steps", "seed")
+COMPARED = ("noise_units", "network", "norm", "base_channels", "steps", "batch_size", "seed")
+TUTORIAL_BATCH = 32  # of its U-Net; its other two networks had 4
+SIGMAS = (0, 5, 10, 20, 30, 40, 60, 80)  # of pictures to be scored on; trainings have 20
 DEFAULTS = {"recipe": "seed", "network": "unet", "norm": True, "seed": 0, "validate": False, "quick": False}
 
 
@@ -82,7 +88,8 @@ def begin(settings: Row, device: torch.device) -> tuple[nn.Module, torch.optim.O
         loss = {"loss_function": F.binary_cross_entropy_with_logits, "max_norm": float("inf")}
         return network, optimizer, ConstantLR(optimizer, factor=1), loss
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.005, weight_decay=0.01)
-    scheduler = OneCycleLR(optimizer, 0.005, total_steps=EPOCHS * settings["steps"], pct_start=0.2)
+    total = EPOCHS * settings["steps"]
+    scheduler = OneCycleLR(optimizer, 0.005, total_steps=total, pct_start=max(0.2, 2 / total))  # it divides by the rise
     return network, optimizer, scheduler, {}  # the loss of train_unet.py, cross-entropy and Dice
 
 
@@ -117,7 +124,10 @@ def train(run: Run, device: torch.device) -> nn.Module:
 
 
 def configurations() -> Iterator[Row]:
-    """What is compared: the networks in the tutorial's way, ours, longer too, each part of ours, the full width."""
+    """What is compared: the networks in the tutorial's way, ours, longer too, each part of ours, the full width.
+
+    The tutorial's way at batches of 4 for all, then of 32 for all.
+    """
 
     def one(recipe: str, **changes: Any) -> Row:
         given = {"network": "unet", "norm": True, "seed": 0, **RECIPES[recipe], **changes}
@@ -133,6 +143,9 @@ def configurations() -> Iterator[Row]:
         yield one("ours", noise_units=False, seed=seed)
     for network in NETWORKS:
         yield one("seed", network=network, base_channels=64)
+    for network, seed in product(NETWORKS, range(3)):
+        yield one("seed", network=network, batch_size=TUTORIAL_BATCH, seed=seed)
+    yield one("seed", base_channels=64, batch_size=TUTORIAL_BATCH)
 
 
 def compare(device: torch.device) -> None:
@@ -169,6 +182,40 @@ def compare(device: torch.device) -> None:
     go_on(table, rows, trainings, write_means)
 
 
+def network_of(run: Path, device: torch.device) -> tuple[nn.Module, Row]:
+    """The network of a finished run, as its checkpoint has it, and the run's settings."""
+    checkpoint = finished(run, SCRIPT)
+    network, *_ = begin(checkpoint["settings"], device)
+    network.load_state_dict(checkpoint["network"])
+    return network, checkpoint["settings"]
+
+
+def predict_new(args: argparse.Namespace, device: torch.device) -> None:
+    """Draws what a run's network finds in four pictures that are new each time, or those of --seed."""
+    network, _ = network_of(args.run, device)
+    seed = random.randrange(2**32) if args.seed is None else args.seed
+    if args.nx % 16:
+        raise ValueError(f"--nx {args.nx}: the networks halve the pictures four times, so give a multiple of 16")
+    images, masks = channels_first(*Shapes(args.nx, args.nx, args.count, args.sigma, seed=seed)(4))
+    dice, _ = score(network, images, masks)
+    plot_predictions(args.run / "new.png", network, images, masks)
+    print(f"seed {seed}: Dice {', '.join(f'{value:.4f}' for value in dice)}; drawn in {args.run / 'new.png'}")
+
+
+def noise(runs: list[Path], device: torch.device) -> None:
+    """Dice of finished runs, one of each recipe, on the same discs in more and less noise: for README.md."""
+    rows: list[Row] = [{"sigma": sigma} for sigma in SIGMAS]
+    for run in runs:
+        network, settings = network_of(run, device)
+        for row in tqdm(rows, str(run), leave=False, disable=None):
+            dice, _ = score(network, *channels_first(*Shapes(sigma=row["sigma"], seed=SCORED_SEED)(SCORED)))
+            row[settings["recipe"]] = round(dice.mean().item(), 6)
+    for row in rows:
+        print(", ".join(f"{name} {value}" for name, value in row.items()))
+    write_rows(RESULTS / "labs" / "shapes_noise.csv", rows)
+    plot_noise(FIGURES / "noise.png", rows)
+
+
 def speed() -> None:
     """CPU seconds of a training in each of the two ways, pictures and all; their steps are taken by turns."""
     trainings, seconds = {}, {}
@@ -189,19 +236,30 @@ def speed() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = lab_parser("shapes_unet", __doc__)
-    add = parser.add_argument
-    add("what", choices=("train", "compare", "speed", "metrics"))
+    commands = parser.add_subparsers(dest="what", required=True)
+    names = ("train", "predict", "noise", "compare", "speed", "metrics")
+    training, predicting, scoring, comparing, *_ = (commands.add_parser(name) for name in names)
+    add = training.add_argument
     add("--recipe", choices=list(RECIPES), help="(default: seed); it sets what has no default below")
     add("--noise-units", action=argparse.BooleanOptionalAction, help="pictures in units of their noise")
     add("--network", choices=list(NETWORKS), help="(default: unet)")
     add("--no-norm", dest="norm", action="store_false", default=None, help="without BatchNorm")
     add("--base-channels", type=between(1, 256), help="width of the first level; the tutorial's is 64")
     add("--steps", type=between(1, 10**6), help="steps an epoch")
-    add("--batch-size", type=between(1, 1000), help="pictures a step")
+    add("--batch-size", type=between(1, 1000), help="pictures a step; the tutorial's U-Net has 32")
     add("--seed", type=between(0, SCORED_SEED - 1), help="first weights and pictures (default: 0)")
     add("--validate", action="store_true", default=None, help="score on 200 other pictures")
     add("--quick", action="store_true", default=None, help="a few steps, to see that it runs")
-    add_run_arguments(parser, "shapes_unet")
+    add_run_arguments(training, "shapes_unet")
+    add = predicting.add_argument
+    add("run", type=Path, metavar="RUN", help="the folder of a finished run")
+    add("--seed", type=between(0, 2**32 - 1), help="of the pictures (default: another each time)")
+    add("--sigma", type=between(0.0, 1000.0), default=20.0, help="the noise, in grey levels of 255 (default: 20)")
+    add("--count", type=between(0, 1000), default=10, help="discs in a picture (default: 10)")
+    add("--nx", type=between(48, 1024), default=128, help="pixels of a side (default: 128)")
+    scoring.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the folder of a finished run")
+    for one in (predicting, scoring, comparing):
+        one.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     return parser.parse_args()
 
 
@@ -209,13 +267,17 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     with told():
-        device = pick_device(args.device)
-        if args.what == "compare":
-            return compare(device)
         if args.what == "speed":
             return speed()
         if args.what == "metrics":
             return metrics(RESULTS / "labs" / "shapes_metrics.json")
+        device = pick_device(args.device)
+        if args.what == "compare":
+            return compare(device)
+        if args.what == "predict":
+            return predict_new(args, device)
+        if args.what == "noise":
+            return noise(args.runs, device)
         run = Run(SCRIPT, args, {**DEFAULTS, **RECIPES[args.recipe or "seed"]}, device)
     with run:
         network = train(run, device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from labs.commands import drawing
 from labs.shapes.generator import Shapes, channels_first
 from labs.shapes_unet.networks import NETWORKS, make_network
-from report.tables import Rows, write_json
+from report.tables import Rows, matching, write_json
 from train_unet import dice_coefficient, jaccard
 from training import Row
 
@@ -114,20 +114,41 @@ def contrast_rows(network: nn.Module) -> list[Row]:
 
 
 def plot_losses(path: Path, rows: Rows) -> None:
-    """The loss of every step (question 2), by network, with and without BatchNorm."""
-    with drawing(path, 10, 3.8) as figure:
-        for axes, norm in zip(figure.subplots(1, 2, sharey=True), ("True", "False"), strict=True):
+    """The loss of every step (question 2), by network: with BatchNorm and without, and at batches of 32."""
+    panels = {"with BatchNorm": ("True", "4"), "without": ("False", "4"), "with it, batches of 32": ("True", "32")}
+    with drawing(path, 14, 3.8) as figure:
+        for axes, (title, (norm, batch_size)) in zip(figure.subplots(1, 3, sharey=True), panels.items(), strict=True):
             for colour, network in enumerate(NETWORKS):
                 for width, style in (("16", "-"), ("64", ":")):
-                    wanted = {"noise_units": "False", "network": network, "norm": norm, "base_channels": width}.items()
-                    own = [row for row in rows if wanted <= row.items()]
+                    wanted = {"noise_units": "False", "network": network, "norm": norm, "base_channels": width}
+                    own = matching(rows, {**wanted, "batch_size": batch_size})
                     if own:
                         losses, label = [float(row["loss"]) for row in own], f"{network}, width {width}"
                         axes.plot([int(row["step"]) for row in own], losses, f"C{colour}{style}", label=label, lw=1)
-            axes.set(title="with BatchNorm" if norm == "True" else "without", xlabel="step", ylim=(0, 0.8))
+            axes.set(title=title, xlabel="step", ylim=(0, 0.8))
             axes.grid(alpha=0.3)
-            axes.legend(frameon=False)
+            if axes.lines:
+                axes.legend(frameon=False)
         figure.axes[0].set_ylabel("loss")
+
+
+def plot_noise(path: Path, rows: list[Row]) -> None:
+    """Dice against the noise of the pictures, a curve for each recipe; below it, one of them in each noise."""
+    sigmas = [row["sigma"] for row in rows]
+    with drawing(path, 9, 5) as figure:
+        upper, lower = figure.subfigures(2, 1, height_ratios=(3, 1))
+        axes = upper.subplots()
+        for recipe in list(rows[0])[1:]:
+            label = "our way" if recipe == "ours" else "the tutorial's way"
+            axes.plot(sigmas, [row[recipe] for row in rows], marker="o", label=label)
+        axes.axvline(20, color="0.7", linestyle="dashed", label="the noise of their training")
+        axes.set(xlabel="deviation of the noise, grey levels of 255", ylabel="Dice")
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+        for axes, sigma in zip(lower.subplots(1, len(sigmas)), sigmas, strict=True):
+            axes.imshow(Shapes(sigma=sigma, seed=SCORED_SEED)(1)[0][0], cmap="gray")
+            axes.set_title(sigma, fontsize=9)
+            axes.axis("off")
 
 
 def metrics(path: Path) -> None:
