@@ -17,6 +17,7 @@
     python -m report.experiments unet_size --data DIR     how large the U-Net's input should be
     python -m report.experiments unet_looks --data DIR    one look at a photograph, or several
     python -m report.experiments unet_restored --data DIR    what a perfect mask scores where masks were restored
+    python -m report.experiments unet_rates --data DIR    the learning rate that each width wants
     python -m report.experiments unet_width --data DIR    wide or narrow, in equal time
     python -m report.experiments unet_photographs --data DIR    from 8 to 258 cars to train on
     python -m report.experiments unet_recipe --data DIR    what a training of the U-Net could be helped by
@@ -55,6 +56,7 @@ EXPERIMENTS: dict[str, Callable[[argparse.Namespace, Rows], Trainings]] = {
     "unet_size": unet_experiments.size,
     "unet_looks": unet_experiments.looks,
     "unet_restored": unet_experiments.restored,
+    "unet_rates": unet_experiments.rates,
     "unet_width": unet_experiments.width,
     "unet_photographs": unet_experiments.photographs,
     "unet_recipe": unet_recipe.recipe,
@@ -72,6 +74,7 @@ BASES = {  # what the other settings of an experiment, or those that are alike b
     "unet_place": {"place": "padded"},
     "unet_size": {"short_side": "572"},
     "unet_looks": {"looks": "one"},
+    "unet_width": {"base_channels": "16"},
     "unet_photographs": {"cars": "258"},
     "unet_recipe": {"levers": "nothing"},
 }

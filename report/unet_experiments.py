@@ -17,7 +17,7 @@ from carvana import CarDataset, Pair, car_of, find_pairs, shape_for, split_by_ca
 from infer_unet import mask_of, network_size, predict_mask, predict_scores
 from pictures import open_photograph, read_mask
 from report.harness import CPU, climb, run_of
-from report.tables import RESULTS, Rows, Trainings, matching
+from report.tables import RESULTS, Rows, Trainings, matching, read_rows
 from train_unet import DEFAULTS, SIZE, begin_training, dice_coefficient, mean, score_pictures, train_steps
 from training import ROOT, Row, epoch_generator
 from unet import UNet, load_unet
@@ -236,32 +236,47 @@ class SmallTrainings:
                 yield {**settings, "car": car}, partial(score, pairs)
 
 
+def rates(args: argparse.Namespace, rows: Rows) -> Trainings:
+    """Which learning rate does each width want, in half a minute of a core? Three seeds, on the selection cars.
+
+    Expected: the wider the network, the lower its best rate.
+    """
+    small = SmallTrainings("unet_rates", args.data)
+    for channels, (steps, _) in STEPS_IN_EQUAL_TIME.items():
+
+        def found(lr: float, channels: int = channels) -> float:
+            return dice_at(rows, channels, lr)
+
+        for lr, seeds in climb(RATE, found, CHOOSING_SEEDS, CHOOSING_SEEDS):
+            for seed in seeds:
+                settings = {"base_channels": channels, "lr": lr, "seed": seed}
+                yield from small.scores("selection", settings, **settings, steps=steps, cars=CARS[-1])
+
+
+def dice_at(rows: Rows, channels: int, lr: float | str) -> float:
+    """The mean Dice of the trainings of `rates` with this width and learning rate."""
+    own = matching(rows, {"base_channels": channels, "lr": lr})
+    return mean([{"dice": float(row["dice"])} for row in own], "dice")
+
+
 def width(args: argparse.Namespace, rows: Rows) -> Trainings:
     """Is a narrow network that sees more pictures better than a wide one that sees fewer, in equal time?
 
-    In half a minute of a core, and in four times that; each width at the rate that is best for it in half a minute, of
-    three seeds on the selection cars.
+    In half a minute of a core, and in four times that; each width at the rate that `rates` chose; three seeds.
 
     Expected, of the first form of this experiment, with one rate and half a minute: 16 wins; 8 cannot tell enough
     things apart, 32 has hardly begun. (8 won.) Expected of this one: in half a minute 8 wins again, whatever the rates;
-    in two minutes 16 has drawn level, and 32 is still behind. The wider the network, the lower its best rate.
+    in two minutes 16 has drawn level, and 32 is still behind.
     """
     small = SmallTrainings("unet_width", args.data)
-    for channels, (short, long) in STEPS_IN_EQUAL_TIME.items():
-
-        def scores(part: str, steps: int, lr: float, seed: int, channels: int = channels) -> Trainings:
-            training = {"base_channels": channels, "steps": steps, "lr": lr, "seed": seed}
-            return small.scores(part, {"part": part, **training}, **training, cars=CARS[-1])
-
-        def chosen(lr: float, channels: int = channels, steps: int = short) -> float:
-            own = {"part": "selection", "base_channels": channels, "steps": steps, "lr": lr}
-            return mean([{"dice": float(row["dice"])} for row in matching(rows, own)], "dice")
-
-        for lr, seeds in climb(RATE, chosen, CHOOSING_SEEDS, CHOOSING_SEEDS):
-            for seed in seeds:
-                yield from scores("selection", short, lr, seed)
-        for steps, seed in product((short, long), range(min(3, args.seeds))):  # at the best of the rates
-            yield from scores("report", steps, lr, seed)
+    tried = read_rows(RESULTS / "experiments" / "unet_rates.csv", needed=True)
+    for budget, channels in product((0, 1), STEPS_IN_EQUAL_TIME):
+        own = {row["lr"] for row in matching(tried, {"base_channels": channels})}
+        lr = max(own, key=lambda lr, channels=channels: dice_at(tried, channels, lr))
+        for seed in range(min(3, args.seeds)):
+            settings = {"budget": ("short", "long")[budget], "base_channels": channels, "seed": seed}
+            training = {"base_channels": channels, "lr": float(lr), "steps": STEPS_IN_EQUAL_TIME[channels][budget]}
+            yield from small.scores("report", settings, **training, cars=CARS[-1], seed=seed)
 
 
 def photographs(args: argparse.Namespace, rows: Rows) -> Trainings:

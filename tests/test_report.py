@@ -752,7 +752,7 @@ def many_cars(tmp_path_factory) -> Path:
     return data
 
 
-@pytest.mark.parametrize(("name", "part"), [("unet_width", "selection"), ("unet_photographs", "report")])
+@pytest.mark.parametrize(("name", "part"), [("unet_rates", "selection"), ("unet_photographs", "report")])
 def test_a_small_training_of_the_u_net_is_scored_car_by_car(many_cars, tmp_path, monkeypatch, name, part):
     monkeypatch.setattr(harness, "RUNS", tmp_path)
     monkeypatch.setattr(unet_experiments, "STEPS_IN_EQUAL_TIME", {8: (10, 20)})
