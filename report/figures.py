@@ -29,7 +29,7 @@ from pictures import open_photograph
 from report import tables
 from report.lenet_experiments import CHOOSING_SEEDS, attacked, lead, noisy
 from report.tables import RESULTS, Rows, grouped, matching
-from report.unet_experiments import STEPS_IN_EQUAL_TIME, mask_at
+from report.unet_experiments import mask_at
 from train_lenet import load_mnist, random_affine
 from training import ROOT, command, epoch_generator, told, write_whole
 
@@ -637,14 +637,11 @@ def draw_unet_data(figure: Figure) -> None:
     error_axis(left, "Two cars at full size", "short side of the input")
     left.yaxis.set_major_locator(LogLocator())
     left.set_ylabel("missing to a Dice of 1")
-    widths = read_rows("experiments/unet_width_means", part="report")
+    widths = read_rows("experiments/unet_width_means")
     cars = read_rows("experiments/unet_photographs_means")
-    for place, label in enumerate(("half a minute", "two minutes")):
-        own = [row for row in widths if int(row["steps"]) == STEPS_IN_EQUAL_TIME[int(row["base_channels"])][place]]
+    for place, (budget, label) in enumerate({"short": "half a minute", "long": "two minutes"}.items()):
+        own = [row for row in widths if row["budget"] == budget]
         plot_missing(middle, own, "base_channels", label, 0.97 + 0.06 * place)
-    for row in own:
-        at = (float(row["base_channels"]), 0.02)
-        middle.text(*at, f"rate\n{row['lr']}", transform=middle.get_xaxis_transform(), ha="center", fontsize=9)
     middle.set_xlim(6, 42)
     for place, ((steps,), own) in enumerate(grouped(cars, ("steps",)).items()):
         plot_missing(right, own, "cars", f"{int(steps):,} steps", 0.95 + 0.05 * place)
