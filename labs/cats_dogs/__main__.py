@@ -18,8 +18,9 @@ A folder of pictures has two folders in it, `cat` and `dog`; `prepare` makes two
     Accuracy: 93.60% (936/1000)
 
 and `predict` prints one such as `felix.jpg: cat 97.3%` for each photo; both take the repository's own weights unless
-`--model` names others. A run's folder gets `cats_dogs.pth` beside the rest: the weights of the epoch that was best on
-the pictures kept back, or of the last epoch where none are.
+`--model` names others. `--table report/results/labs/cats_dogs_confusion.csv` keeps those lines as the lab's table. A
+run's folder gets `cats_dogs.pth` beside the rest: the weights of the epoch that was best on the pictures kept back, or
+of the last epoch where none are.
 """
 
 import argparse
