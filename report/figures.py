@@ -455,7 +455,7 @@ DISTURBED = {
 ATTACKED = {
     "loss": ("through the loss", "tab:blue"),
     "lead": ("through the scores", "tab:orange"),
-    "lead, twenty steps": ("the same, twenty steps", "tab:green"),
+    "lead20": ("the same, twenty steps", "tab:green"),
 }
 TRAINED = {True: ("on distorted digits", "-"), False: ("on digits as they are", "--")}
 

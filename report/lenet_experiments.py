@@ -456,9 +456,9 @@ def attacked(
 
 ATTACKS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "loss": ({}, (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)),
-    "loss, float64": ({}, (0.2,)),
+    "loss64": ({}, (0.2,)),
     "lead": ({"loss": lead}, (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)),
-    "lead, twenty steps": ({"loss": lead, "steps": 20}, (0.02, 0.05, 0.1, 0.15, 0.2)),
+    "lead20": ({"loss": lead, "steps": 20}, (0.02, 0.05, 0.1, 0.15, 0.2)),
 }
 
 
@@ -478,7 +478,7 @@ def attacks(args: argparse.Namespace, rows: Rows) -> Trainings:
     def attack(settings: Row) -> Row:
         start = time.perf_counter()
         model = trained(settings["distortions"], settings["seed"])
-        kind = torch.float64 if "float64" in settings["attack"] else torch.float32
+        kind = torch.float64 if settings["attack"] == "loss64" else torch.float32
         images, labels = (part[::5] for part in mnist()["test"])
         model, images = model.to(kind), images.to(kind)
         with torch.inference_mode():
