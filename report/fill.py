@@ -35,7 +35,7 @@ from training import ROOT, command, told, write_whole
 
 MARKED = re.compile(r"<!-- (\S+\.(?:json|csv)) ([^>]+?) -->((?:(?!<!--).)*)<!-- / -->", re.DOTALL)
 STRAY = re.compile(r"<!-- (?:/|\S+\.(?:json|csv)\b.*?) -->")
-NUMBER = re.compile(r"((?:\S+=\S+ )*)(\S+)(?: (.*))?", re.DOTALL)
+NUMBER = re.compile(r"((?:\S+=\S+ )*)([^\s{]\S*)? ?(.*)", re.DOTALL)
 HEADING = re.compile(r"\s*\|.*\n\|[-:| ]+\|\n")
 
 
@@ -72,8 +72,8 @@ def number(path: Path, source: str, _old: str) -> str:
     """The entry of a file that `source`, "COLUMN=VALUE KEY.KEY FORMAT", names; raises what is wrong with it."""
     only, names, form = NUMBER.fullmatch(source).groups()
     (entry,) = rows_of(path, only.split()) if path.suffix == ".csv" else [read_json(path)]
-    entry = entry_of(entry, names)
-    formatter, form = NumberFormatter(), form or ""
+    entry = entry_of(entry, names) if names else entry
+    formatter = NumberFormatter()
     return formatter.format(form, **entry) if "{" in form else formatter.format_field(entry, form)
 
 

@@ -97,6 +97,7 @@ def test_no_line_begins_with_a_number(path):
         ("scores.json left_out .2f", "–"),
         ("best.csv accuracy .2%", "99.50%"),
         ("runs.csv network=modern seed=1 accuracy .1%", "99.5%"),
+        ("runs.csv network=modern seed=1 {accuracy:.2f}, {gain}", "0.99, 3"),
     ],
 )
 def test_a_marker_names_its_file_its_entry_and_its_format(results, source, number):
