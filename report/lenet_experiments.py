@@ -212,9 +212,9 @@ def ladder(args: argparse.Namespace, rows: Rows) -> Trainings:
                 own = [row for row in matching(rows, {**name, "lr": lr}) if int(row["seed"]) < CHOOSING_SEEDS]
                 return mean(float(row["validation_accuracy"]) for row in own)
 
-            # near the best of the experiment's first form; distances from codes are larger than a linear output's losses
-            first = (0.012, 0.024) if "recipe" in today else (0.3, 0.01)
-            first = first["output" not in today]
+            # Near the best of the first form. Distances from codes are larger than the losses of a linear output.
+            linear = "output" in today
+            first = (0.012 if linear else 0.024) if "recipe" in today else (0.3 if linear else 0.01)
             for lr, seeds in climb(first, validated, CHOOSING_SEEDS, args.seeds):
                 for seed in seeds:
                     yield training(lr, seed)
