@@ -280,9 +280,9 @@ def draw_unet(axes: Axes) -> None:
         name(down, level, channels)
         arrow((down, bottom(level)), (down, top(level + 1)), "tab:red")
         arrow((down + half, -level), (concat - 2 * half, -level), "tab:blue")
-        arrow((concat + half / 2, top(level + 1)), (concat + half / 2, bottom(level)), "tab:green")
-        box(concat - half, level, "#7fb2d9")
-        box(concat + half, level, "#90c990")
+        arrow((concat - half / 2, top(level + 1)), (concat - half / 2, bottom(level)), "tab:green")
+        box(concat - half, level, "#90c990")  # first, as in CropAndConcat
+        box(concat + half, level, "#7fb2d9")
         name(concat, level, f"2×{16 * 2**level}\n(2×{64 * 2**level})")
         arrow((concat + 2 * half, -level), (up - half, -level), "0.35")
         box(up, level)

@@ -396,6 +396,10 @@ def test_the_page_itself_can_store_files_until_too_many_are_held(app, address, m
     assert send_file(address, Origin=address) == 413
 
 
+def test_a_file_that_does_not_say_its_length_is_refused(address):
+    assert status(address, "POST", "/gradio_api/upload", iter([b"sent"]), Origin=address) == 413
+
+
 def test_when_too_many_files_are_held_the_page_says_so(app, page, monkeypatch):
     monkeypatch.setattr(app.guard, "MOST_HELD", 0)
     upload(page, "A car", ROOT / "car.jpg")
