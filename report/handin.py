@@ -7,8 +7,8 @@
 
 The last prints
 
-    handed_in/3210100000-张三-CVHW4.zip: ... files, 7.4 MB
-    handed_in/3210100000-张三-CVHW4.html: report/README.zh-CN.md with ... figures, 1.2 MB
+    handed_in/3210100000-张三-CVHW4.zip: ... files, 8.1 MB
+    handed_in/3210100000-张三-CVHW4.html: report/README.zh-CN.md with ... figures, 1.4 MB
     still missing: your own figure of infer.jpg (--figure FILE, ...), your own words (--words FILE)
 
 The zip has one folder, with the code, the report and `model.pth`; no data, runs or history, nor the networks of the
