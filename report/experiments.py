@@ -20,6 +20,7 @@
     python -m report.experiments unet_rates --data DIR    the learning rate that each width wants
     python -m report.experiments unet_width --data DIR    wide or narrow, in equal time
     python -m report.experiments unet_photographs --data DIR    from 8 to 258 cars to train on
+    python -m report.experiments unet_edges --data DIR    eight cars, with and without one before a dark edge
     python -m report.experiments unet_recipe --data DIR    what a training of the U-Net could be helped by
     python -m report.experiments means            trains nothing
 
@@ -59,6 +60,7 @@ EXPERIMENTS: dict[str, Callable[[argparse.Namespace, Rows], Trainings]] = {
     "unet_rates": unet_experiments.rates,
     "unet_width": unet_experiments.width,
     "unet_photographs": unet_experiments.photographs,
+    "unet_edges": unet_experiments.edges,
     "unet_recipe": unet_recipe.recipe,
 }
 
@@ -76,6 +78,7 @@ BASES = {  # what the other settings of an experiment, or those that are alike b
     "unet_looks": {"looks": "one"},
     "unet_width": {"base_channels": "16"},
     "unet_photographs": {"cars": "258"},
+    "unet_edges": {"dark": "0"},
     "unet_recipe": {"levers": "nothing"},
 }
 

@@ -739,7 +739,7 @@ def test_scores_that_are_stretched_put_the_roof_too_high_and_the_wheels_too_low(
 
 @pytest.fixture(scope="module")
 def many_cars(tmp_path_factory) -> Path:
-    """Thirty little pictures, each of another car."""
+    """Thirty little pictures, each of another car; every fourth ends below in a dark edge."""
     data = tmp_path_factory.mktemp("cars")
     for folder in ("train", "train_masks"):
         (data / folder).mkdir()
@@ -748,17 +748,36 @@ def many_cars(tmp_path_factory) -> Path:
         mask = Image.new("L", (48, 32))
         for image, color in ((picture, (30 + 5 * car, 20, 90)), (mask, 255)):
             image.paste(color, (10, 8, 30 + car // 3, 24))
+        if car % 4 == 0:
+            picture.paste((50, 50, 50), (0, 29, 48, 32))
         picture.save(data / "train" / f"ca00000000{car:02}_01.png")
         mask.save(data / "train_masks" / f"ca00000000{car:02}_01_mask.png")
     return data
 
 
-@pytest.mark.parametrize(("name", "part"), [("unet_rates", "selection"), ("unet_photographs", "report")])
+def test_a_dark_edge_is_seen_and_as_many_cars_with_it_are_drawn_as_asked_for(many_cars, monkeypatch):
+    pairs = unet_experiments.find_pairs(many_cars)
+    monkeypatch.setattr(unet_experiments, "split_by_car", lambda *_, **__: (pairs[:20], pairs[20:25], pairs[25:]))
+    small = unet_experiments.SmallTrainings("unet_edges", many_cars)
+    training = {unet_experiments.car_of(pair) for pair in pairs[:20]}
+    assert len(small.dark & training) == 5  # every fourth, see `many_cars`
+    assert small.drawn(8, seed=0, dark=0).isdisjoint(small.dark)
+    for dark in (1, 4):
+        cars = small.drawn(8, seed=0, dark=dark)
+        assert (len(cars), len(cars & small.dark)) == (8, dark)
+        assert len(cars - small.dark - small.drawn(8, seed=0, dark=0)) == 0  # the others stay
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("unet_rates", "selection"), ("unet_photographs", "report"), ("unet_edges", "report")]
+)
 def test_a_small_training_of_the_u_net_is_scored_car_by_car(many_cars, tmp_path, monkeypatch, name, part):
     monkeypatch.setattr(harness, "RUNS", tmp_path)
     monkeypatch.setattr(unet_experiments, "STEPS_IN_EQUAL_TIME", {8: (10, 20)})
     monkeypatch.setattr(unet_experiments, "BUDGETS", {10: (2,)})
     monkeypatch.setattr(unet_experiments, "CARS", (2,))
+    monkeypatch.setattr(unet_experiments, "EIGHT", 1)
+    monkeypatch.setattr(unet_experiments, "EDGES", (0,))
     trainings = experiments.EXPERIMENTS[name](argparse.Namespace(seeds=1, data=many_cars), [])
     rows = [(settings["car"], score()) for settings, score in itertools.islice(trainings, 4)]
     _, selection, report = unet_experiments.split_by_car(unet_experiments.find_pairs(many_cars), 14, seed=0)
