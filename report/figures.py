@@ -619,11 +619,11 @@ def draw_best(figure: Figure) -> None:
     axes.legend(frameon=False, loc="upper left")
 
 
-def plot_missing(axes: Axes, rows: Rows, by: str, label: str, beside: float) -> None:
+def plot_missing(axes: Axes, rows: Rows, by: str, label: str, beside: float, **style: str) -> None:
     """What is missing to a Dice of 1 in rows of means, in percent; `beside` moves a line, lest bars hide bars."""
     x = [beside * value for value in column(rows, by)]
     missing, interval = (np.array(column(rows, name)) * 100 for name in ("dice", "dice_interval"))
-    axes.errorbar(x, 100 - missing, interval, marker="o", ms=4, capsize=3, label=label)
+    axes.errorbar(x, 100 - missing, interval, marker="o", ms=4, capsize=3, label=label, **style)
 
 
 def draw_unet_data(figure: Figure) -> None:
@@ -643,17 +643,20 @@ def draw_unet_data(figure: Figure) -> None:
         own = [row for row in widths if row["budget"] == budget]
         plot_missing(middle, own, "base_channels", label, 0.97 + 0.06 * place)
     middle.set_xlim(6, 42)
-    for place, ((steps,), own) in enumerate(grouped(cars, ("steps",)).items()):
-        plot_missing(right, own, "cars", f"{int(steps):,} steps", 0.95 + 0.05 * place)
+    for place, ((steps, edge), own) in enumerate(grouped(cars, ("steps", "edge")).items()):
+        report_cars, color = ("dark edge", "C3") if edge == "dark" else ("others", "C0")
+        style = {"color": color, "linestyle": "--" if steps == "250" else "-"}
+        plot_missing(right, own, "cars", f"{report_cars}, {int(steps):,} steps", 0.91 + 0.06 * place, **style)
     error_axis(middle, "Equal time, small pictures", "base channels")
     error_axis(right, "Equal steps, small pictures", "cars to train on")
     for axes, rows, name in ((middle, widths, "base_channels"), (right, cars, "cars")):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xticks(sorted({float(row[name]) for row in rows}))
-        axes.set_ylim(1, 20)
+    middle.set_ylim(1, 20)
+    right.set_ylim(1.5, 100)
     for axes in (left, middle, right):
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left" if axes is middle else "upper right")
 
 
 # What the filters see
