@@ -117,14 +117,18 @@ def draw_levels(path: Path, network: nn.Module, picture: Tensor, outputs: dict[s
 
     names = [name for name, maps in outputs.items() if len(maps) > 5 and maps.shape[1] > 1]
     levels = names[0], names[len(names) // 2 - 1], names[-1]
-    with drawing(path, 12, 3 * (1.7 * picture.shape[2] / picture.shape[3] + 0.3), dpi=110) as figure:
+    with drawing(path, 12, 3 * (1.7 * picture.shape[2] / picture.shape[3] + 0.5), dpi=110) as figure:
         for line, name in zip(figure.subplots(3, 7), levels, strict=True):
             maps = outputs[name]
             middle = [size // 2 for size in maps.shape[1:]]
-            (top, bottom), (left, right) = (receptive_field(network, name, (place, place)) for place in middle)
-            show(line[0], picture[0] if len(picture[0]) == 3 else picture[0, 0], f"{name}: a unit sees")
+            sides = [receptive_field(network, name, (place, place)) for place in middle]
+            (top, bottom), (left, right) = (  # of it, what lies in the picture
+                (max(0, first), min(size - 1, last))
+                for (first, last), size in zip(sides, picture.shape[2:], strict=True)
+            )
+            show(line[0], picture[0] if len(picture[0]) == 3 else picture[0, 0], f"{name}\na unit sees")
             seen = (left - 0.5, top - 0.5), right - left + 1, bottom - top + 1
-            line[0].add_patch(Rectangle(*seen, fill=False, ec="red"))
+            line[0].add_patch(Rectangle(*seen, fill=False, ec="red", lw=1.5, clip_on=False))
             liveliest = maps.flatten(1).std(dim=1).argsort(descending=True)[:6]
             for axes, index in zip(line[1:], liveliest, strict=False):
                 show(axes, maps[index], f"map {index}")
