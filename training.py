@@ -59,6 +59,10 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
                 sys.stdout.flush()
         except KeyboardInterrupt:
             sys.exit(130)
+        except (RuntimeError, MemoryError) as error:
+            if lack := lacks_memory(error, "choose smaller pictures, batches or networks"):
+                sys.exit(f"error: {lack}")
+            raise
         except OSError as error:  # of standard output: its reader has left, as head -1 does, or its disk is full
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141 if isinstance(error, BrokenPipeError) else f"error: {in_words(error)}")

@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,9 @@ from training import Row, Run, load_checkpoint, write_whole
 
 
 def lab_parser(lab: str, text: str) -> argparse.ArgumentParser:
-    """The parser of `python -m labs.LAB`, whose --help begins with `text`."""
+    """The parser of `python -m labs.LAB`, whose --help begins with `text`; from here on Ctrl-C is `command`'s again."""
+    if callable(signal.getsignal(signal.SIGINT)):  # labs/__init__.py's; one that is ignored stays so
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     form = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(prog=f"python -m labs.{lab}", description=text, formatter_class=form)
 
@@ -25,7 +28,7 @@ def drawing(path: Path, width: float, height: float, dpi: int = 100, **style: An
     figure = Figure(figsize=(width, height), layout=style.pop("layout", "constrained"))
     yield figure
     with write_whole(path) as part:
-        figure.savefig(part, dpi=dpi, **style)
+        figure.savefig(part, format=path.suffix[1:] or "png", dpi=dpi, **style)
 
 
 def of_run(run: Run) -> Row:

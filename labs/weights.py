@@ -20,7 +20,7 @@ from torch import nn
 from labs.commands import copy_whole, lab_parser, to_keep
 from lenet import LeNet5, LeNet5Original
 from training import ROOT, command, told
-from unet import load_unet
+from unet import load_unet, read_checkpoint
 
 LABS = ROOT / "labs"
 CPU = torch.device("cpu")
@@ -80,16 +80,18 @@ def load(name: str, path: Path | None = None, device: torch.device = CPU) -> nn.
     path = path / file if path.is_dir() else path
     if name == "unet":
         return load_unet(path, device)  # which takes strangers' files, too
-    try:
-        return build(name, torch.load(path, map_location="cpu", weights_only=True)).to(device).eval()
-    except FileNotFoundError:
-        run = f"give the folder of a finished run, or its {file}"
-        cure = run
+    if not path.exists():
+        cure = f"give the folder of a finished run, or its {file}"
         if path == shipped:
             cure = "copy them from the repository, a hand-in's archive has none"
             cure += f", or train them: python -m labs.weights keep {name} RUN" if name in KEPT_HERE else ""
-        raise ValueError(f"there are no weights {path}: {cure}") from None
-    except Exception:  # torch.load raises almost anything for another file
+        raise ValueError(f"there are no weights {path}: {cure}")
+    try:
+        network = build(name, read_checkpoint(path))  # which compares checksums, as torch.load does not
+        if not all(value.isfinite().all() for value in network.state_dict().values()):
+            raise ValueError
+        return network.to(device).eval()
+    except Exception:  # another file may raise almost anything
         raise ValueError(f"{path} does not hold the weights of {name}: give a run's {file}") from None
 
 

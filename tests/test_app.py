@@ -468,15 +468,6 @@ def test_what_cannot_serve_is_an_error_in_one_line_that_names_it(app, monkeypatc
     assert said.startswith("error: ") and words[1] in said and "\n" not in said
 
 
-def test_ctrl_c_while_it_loads_ends_it_without_a_word(tmp_path):
-    (tmp_path / "torch.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)")
-    with start(PYTHONPATH=str(tmp_path)) as process:
-        assert process.stdout.readline() == "loading\n"
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=30) == ("", "")
-    assert process.returncode == 130
-
-
 @pytest.mark.parametrize(
     ("host", "opened", "warned", "end"),
     [("0.0.0.0", "127.0.0.1", "warning: everyone", "SIGINT"), ("::1", "[::1]", "", "SIGHUP")],

@@ -12,6 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_our_pictures_are_found_in_either_publishers_folder_and_put_where_they_belong(tmp_path, flat):
+def test_our_pictures_are_found_in_either_publishers_folder_and_all_put_where_they_belong(tmp_path, monkeypatch, flat):
     source, out = tmp_path / "source", tmp_path / "out"
     wanted = [f"{name}.{number}.jpg" for name in ("cat", "dog") for number in range(1, 1001)]
     tested = (ROOT / "labs" / "cats_dogs" / "val.txt").read_text().split()
@@ -94,6 +95,10 @@ def test_our_pictures_are_found_in_either_publishers_folder_and_put_where_they_b
         path = source / file if flat else source / name.capitalize() / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file)
+    with monkeypatch.context() as context:
+        context.setattr("shutil.copyfile", Mock(side_effect=KeyboardInterrupt))
+        assert command("prepare", source, "--out", out)[0] == 130
+    assert not list(out.iterdir())  # all of them or none
     status, printed, _ = command("prepare", source, "--out", out)
     assert (status, printed) == (None, f"{out}: 2000 pictures in train, 1000 pictures in val\n")
     assert [len(find_pictures(out / part)) for part in ("train", "val")] == [2000, 1000]
@@ -160,11 +165,13 @@ def test_damaged_pictures_are_named_and_counted_and_the_others_keep_their_labels
     assert said.endswith("skipped 2 of 6 pictures\n")
 
 
-def test_where_all_are_damaged_there_is_nothing_to_train_on(own_data):
+@pytest.mark.parametrize("damaged", ["dogs", "cats and dogs"])
+def test_where_all_of_a_class_are_damaged_there_is_nothing_to_train_on(own_data, damaged):
     pictures = find_pictures(own_data)
     for path, _ in pictures:
-        path.write_text("")
-    with pytest.raises(ValueError, match="^none of the pictures can be read$"):
+        if path.parent.name in damaged:
+            path.write_text("")
+    with pytest.raises(ValueError, match=f"^none of the {damaged} can be read$"):
         load_pictures(pictures, 8)
 
 
@@ -359,6 +366,7 @@ def test_two_processes_train_together_and_one_speaks(start_two, data, tmp_path):
         (("--val-percent", "1"), "argument --val-percent: must be from 0.0 to 0.999, not 1"),
         (("--seed", "-1"), "argument --seed: must be from 0"),
         (("--stages", "0:1:8"), "--stages: a number of '0:1:8' must be from"),
+        (("--stages", "32:1:1"), "BatchNorm needs more than one picture of 32x32 at a time: choose larger batches"),
         (("--stages", "16:1:33"), "a batch of 33 is more than the 32 pictures to train on"),
         (("--device", "tpu"), "unknown device 'tpu'"),
         (("--resume",), "--resume needs --out DIR"),

@@ -25,7 +25,7 @@ import labs.cifar10.__main__ as cifar10
 from labs import weights
 from labs.cifar10 import networks, recipes
 from labs.cifar10.networks import CifarCNN, FastCNN, Standardize, Standardized, training_operations
-from labs.cifar10.pictures import CLASSES, DOWNLOADED, load_cifar, vary
+from labs.cifar10.pictures import CLASSES, DOWNLOADED, load_cifar, plot_variation, vary
 from labs.cifar10.recipes import TRICKS, look_ahead, make_network, make_optimizer, recipe_of, score, sides
 from labs.weights import load
 from lenet import count_parameters
@@ -103,6 +103,11 @@ def test_the_classes_are_mixed_and_always_in_the_same_way(folder):
     first, again = (load_cifar(folder, "train")[1] for _ in range(2))
     assert torch.equal(first, again)
     assert len(set(first[-12:].tolist())) > 4
+
+
+def test_fewer_than_ten_pictures_are_drawn_as_well(tmp_path):
+    plot_variation(tmp_path / "pictures.png", [torch.zeros(9, 3, 32, 32)] * 2)
+    assert (tmp_path / "pictures.png").exists()
 
 
 def test_only_some_pictures_of_each_class_are_read_if_so_asked(folder):

@@ -372,3 +372,11 @@ def test_without_the_networks_weights_no_page_is_written(written, monkeypatch, w
         lab.main()
     assert re.fullmatch("error: [^\n]+", stop.value.code)
     assert not written.exists()
+
+
+def test_without_chromium_the_drawings_are_one_error(written, monkeypatch):
+    pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install -r labs/requirements-test.txt")
+    monkeypatch.setattr("sys.argv", ["digit_page", "drawings"])
+    monkeypatch.setattr("shutil.which", lambda _: "nowhere")
+    with pytest.raises(SystemExit, match="^error: this needs Chromium: apt install chromium, or playwright install "):
+        lab.main()

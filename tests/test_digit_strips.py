@@ -419,6 +419,21 @@ def test_a_search_is_kept_with_its_best_row_and_its_valley(tmp_path, monkeypatch
     assert (tmp_path / "grid.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("grid.csv", ""),
+        ("random.csv", "trial,accuracy\n1,0.5\n"),
+        ("a.csv", "lr,optimizer,accuracy,spread\n1,sgd,1,0\n"),
+    ],
+)
+def test_another_table_is_not_kept_as_a_search(tmp_path, monkeypatch, name, held):
+    monkeypatch.setattr(search, "RESULTS", tmp_path / "results")
+    (tmp_path / name).write_text(held)
+    with pytest.raises(ValueError, match=f"{name} is not the grid.csv or random.csv of a search$"):
+        digit_strips.keep(tmp_path / name)
+
+
 def test_a_search_with_other_folds_does_not_touch_the_table(command, tmp_path):
     (tmp_path / "random.csv").write_text("trial,folds,pieces\n1,5,6000\n")
     status, _ = command("search", "--out", tmp_path)

@@ -1,5 +1,7 @@
 """What the labs have in common: they start at once, and each shipped network is found by its name."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -72,6 +74,20 @@ def test_what_is_not_a_networks_weights_is_refused_by_its_name(tmp_path, name, h
         load(name, path)
 
 
+@pytest.mark.parametrize("fault", ["a flipped bit", "no number"])
+def test_weights_that_are_damaged_or_no_numbers_are_refused(tmp_path, fault):
+    path, network = tmp_path / "lenet.pth", load("lenet")
+    if fault == "no number":
+        network.C1.bias.data[0] = torch.nan
+    save_weights(path, network)
+    if fault == "a flipped bit":
+        held = bytearray(path.read_bytes())
+        held[len(held) // 2] ^= 1
+        path.write_bytes(held)
+    with pytest.raises(ValueError, match="lenet.pth does not hold the weights of lenet: give a run's lenet.pth$"):
+        load("lenet", path)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_missing_weights_are_said_to_be_missing(tmp_path, name):
     with pytest.raises((ValueError, OSError), match="a.pth"):
@@ -109,3 +125,16 @@ def test_only_the_weights_of_a_finished_run_are_shipped(tmp_path, monkeypatch):
 def test_a_lab_runs_as_a_module_from_the_root():
     done = subprocess.run([sys.executable, "-m", "labs.cats_dogs", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("usage: python -m labs.cats_dogs")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.parametrize("lab", ["app", "shapes"])
+def test_ctrl_c_while_a_lab_loads_ends_it_without_a_word(lab, tmp_path):
+    (tmp_path / "torch.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)")
+    words, pipes = [sys.executable, "-m", f"labs.{lab}"], dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **pipes) as process:
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 130

@@ -85,3 +85,9 @@ def test_the_figure_is_written_with_the_options_of_the_generator(tmp_path, monke
     monkeypatch.setattr("sys.argv", ["shapes", *options, "--out", str(tmp_path / "new" / "shapes.png")])
     lab.main()
     assert (tmp_path / "new" / "shapes.png").exists()
+
+
+def test_a_figure_whose_name_has_no_ending_is_a_png(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["shapes", "--out", str(tmp_path / "shapes")])
+    lab.main()
+    assert (tmp_path / "shapes").read_bytes().startswith(b"\x89PNG")

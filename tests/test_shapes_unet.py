@@ -135,6 +135,11 @@ def test_runs_are_scored_in_more_and_less_noise(finished, tmp_path, monkeypatch)
         monkeypatch.setattr(lab, name, tmp_path)
     (tmp_path / "labs").mkdir()
     monkeypatch.setattr(lab, "SCORED", 2)
+    with pytest.raises(SystemExit, match="is a --quick run, which shows only that the lab works"):
+        run(monkeypatch, "noise", finished)
+    monkeypatch.setattr(lab, "to_keep", lambda *_: {"recipe": "seed"})
+    with pytest.raises(SystemExit, match="error: two of the runs have the same recipe: give one run of each"):
+        run(monkeypatch, "noise", finished, finished)
     run(monkeypatch, "noise", finished, "--device", "cpu")
     rows = list(csv.DictReader((tmp_path / "labs" / "shapes_noise.csv").open(newline="")))
     assert [int(row["sigma"]) for row in rows] == [0, 5, 10, 20, 30, 40, 60, 80]

@@ -660,6 +660,11 @@ def test_a_mistake_in_a_command_keeps_its_traceback():
         command(main)()
 
 
+def test_too_little_memory_ends_any_command_with_one_line():
+    with pytest.raises(SystemExit, match="^error: not enough memory: choose smaller pictures, batches or networks$"):
+        command(lambda: torch.empty(2**60))()
+
+
 def test_ctrl_c_ends_a_command_silently(capsys):
     def main() -> None:
         raise KeyboardInterrupt

@@ -10,17 +10,13 @@ time; whoever waits sees the place in the queue. What is uploaded is gone within
 
 import os
 import signal
+import socket
+import sys
+import threading
+from pathlib import Path
 
-if __name__ == "__main__":  # the imports below take seconds, and Ctrl-C would be told with all their lines
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-
-import socket  # noqa: E402
-import sys  # noqa: E402
-import threading  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from labs.commands import lab_parser  # noqa: E402
-from training import between, command, pick_device, shipped, told  # noqa: E402
+from labs.commands import lab_parser
+from training import between, command, pick_device, shipped, told
 
 
 def free_port(host: str, port: int) -> int:
@@ -42,7 +38,7 @@ def opened_at(host: str, port: int) -> str:
 
 @command
 def main() -> None:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last when the terminal is closed; nohup has it ignored
+    for name in ("SIGTERM", "SIGHUP"):  # the last when the terminal is closed; nohup has it ignored
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
             signal.signal(getattr(signal, name), signal.default_int_handler)
     parser = lab_parser("app", __doc__)

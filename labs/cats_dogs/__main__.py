@@ -25,7 +25,6 @@ of the last epoch where none are.
 
 import argparse
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +54,6 @@ from training import (
     epoch_generator,
     is_main,
     join_processes,
-    lacks_memory,
     pick_device,
     together,
     told,
@@ -139,9 +137,11 @@ def begin(args: argparse.Namespace, device: torch.device) -> Run:
     settings = run.settings
     settings["recipe"] = settings["recipe"] or ("ours" if settings["network"] == "small" else "seed")
     settings["stages"] = settings["stages"] or (QUICK_STAGES if settings["quick"] else STAGES[settings["recipe"]])
-    for _, _, batch_size in parse_stages(settings["stages"]):
+    for size, _, batch_size in parse_stages(settings["stages"]):
         if batch_size % ranks:
             raise ValueError(f"a batch of {batch_size} cannot be shared equally by {ranks} processes")
+        if batch_size == ranks and size <= 32 and settings["network"] != "plain":  # its last maps may be single pixels
+            raise ValueError(f"BatchNorm needs more than one picture of {size}x{size} at a time: choose larger batches")
     return run
 
 
@@ -220,15 +220,10 @@ def main() -> None:
         run = together(lambda: begin(args, device))
         images, labels = together(lambda: read_data(run, args.data))
         agree(run.settings["pictures"], f"the pictures in {args.data} are not the same for all processes")
-    try:
-        with run:
-            if is_main():
-                print(f"Using device {device}, writing to {run.out}", flush=True)
-            train(run, images, labels, device)
-    except (RuntimeError, MemoryError) as error:
-        if lack := lacks_memory(error, "choose smaller pictures or batches with --stages"):
-            sys.exit(f"error: {lack}")
-        raise
+    with run:
+        if is_main():
+            print(f"Using device {device}, writing to {run.out}", flush=True)
+        train(run, images, labels, device)
 
 
 if __name__ == "__main__":

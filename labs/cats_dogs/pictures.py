@@ -9,9 +9,11 @@
 in every epoch, and none can meet a damaged one an hour later.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +45,7 @@ def prepare(source: Path, out: Path) -> None:
         for file in files:
             name, number, _ = file.split(".")
             ways = source / file, source / name.capitalize() / f"{number}.jpg"
-            copies[out / part / name / file] = next((path for path in ways if path.is_file()), None)
+            copies[Path(part, name, file)] = next((path for path in ways if path.is_file()), None)
     lacking = [target.name for target, path in copies.items() if path is None]
     if lacking:
         raise ValueError(
@@ -52,9 +54,13 @@ def prepare(source: Path, out: Path) -> None:
         )
     if held := [part for part in parts if (out / part).exists()]:
         raise ValueError(f"{out / held[0]} is there already: choose another --out")
-    for target, path in copies.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out) as folder:  # whoever stops it, or fills the disk, leaves no part of it
+        for target, path in copies.items():
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / target)
+        for part in parts:
+            os.replace(Path(folder, part), out / part)
     print(f"{out}: " + ", ".join(f"{len(files)} pictures in {part}" for part, files in parts.items()))
 
 
@@ -81,7 +87,7 @@ def open_picture(path: Path, size: int) -> Tensor:
 def load_pictures(pictures: list[Picture], size: int, quiet: bool = False) -> tuple[Tensor, Tensor, list[Picture]]:
     """All pictures that can be read: bytes [N, 3, size, size], their labels [N], and which they are.
 
-    Names the others on standard error, and counts them. Raises ValueError if none can be read.
+    Names the others on standard error, and counts them. Raises ValueError if none of a class can be read.
     """
 
     def load(picture: Picture) -> Tensor | str:
@@ -100,8 +106,8 @@ def load_pictures(pictures: list[Picture], size: int, quiet: bool = False) -> tu
             print(f"skipped: {loaded}", file=sys.stderr)
     if len(whole) < len(pictures) and not quiet:
         print(f"skipped {len(pictures) - len(whole)} of {len(pictures)} pictures", file=sys.stderr)
-    if not whole:
-        raise ValueError("none of the pictures can be read")
+    if lost := {picture.label for picture in pictures} - {picture.label for picture in whole}:
+        raise ValueError(f"none of the {' and '.join(f'{CLASSES[label]}s' for label in sorted(lost))} can be read")
     return images[: len(whole)], torch.tensor([picture.label for picture in whole]), whole
 
 

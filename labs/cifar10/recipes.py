@@ -155,7 +155,7 @@ def train(run: Run, training: Pictures, testing: Pictures, device: torch.device)
     test_name = "validation" if run.settings["validate"] else "test"
     had, run.settings["pictures"] = run.settings["pictures"], checksum(training)
     if had not in (None, run.settings["pictures"]):
-        sys.exit(f"error: {run.out} was begun with other pictures ({had}): give another --out")
+        sys.exit(f"error: {run.out} was begun with other pictures ({had}): use those, or remove it")
     pictures, labels = (tensor.to(device) for tensor in training)
     count = len(testing[1])  # of the training pictures, too, so that the two answers are equally sure
     learned, kept_back = (

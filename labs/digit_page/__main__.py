@@ -4,7 +4,7 @@
 
 prints
 
-    labs/digit.html: 61,706 weights, 377 KB
+    labs/digit.html: 61,706 weights, 366 KB
 
 The page needs no other file and no network. It is page.html, beside this file, where its forward pass can be read, with
 labs/handwriting.js, the ten digits and the limit of labs/handwriting.py, and the weights labs/weights/lenet.pth put in:
@@ -61,11 +61,11 @@ def score_drawings() -> list[Row]:
 
     networks, limits = {name: load(name) for name in ("lenet", "lenet_original")}, read_limits()
     rows = []
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=shutil.which("chromium")) as browser,
-    ):
-        page = browser.new_page()
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or playwright.chromium.executable_path
+        if not Path(chromium).exists():
+            raise ValueError("this needs Chromium: apt install chromium, or playwright install chromium")
+        page = playwright.chromium.launch(executable_path=chromium).new_page()
         page.goto(PAGE.as_uri())
         for style, drawn in drawings(seed=0).items():
             pictures = page.evaluate("all => all.map((strokes) => [...digitOf(strokes)])", [one for _, one in drawn])

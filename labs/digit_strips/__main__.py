@@ -236,7 +236,7 @@ def parse_arguments() -> argparse.Namespace:
     reading.add_argument("picture", type=Path, help="one to five square places side by side")
     reading.add_argument("--model", type=Path, help="a run's weights (default: the repository's)")
     add = searching.add_argument
-    add("--method", choices=("grid", "random"), default="random")
+    add("--method", choices=search.METHODS, default="random")
     add("--trials", type=between(1, 10**4), default=16, help="settings to try (default: 16)")
     add("--folds", type=between(2, 20), default=3, help="trainings of each (default: 3)")
     add("--pieces", type=between(5, PIECES), default=6000, help="that a training learns (default: 6000)")

@@ -30,6 +30,7 @@ from report.tables import RESULTS, Rows, Trainings, go_on, read_rows
 from train_lenet import Batches, evaluate, train_epoch
 from training import Row, epoch_generator, write_rows
 
+METHODS = ("grid", "random")
 SPACE = {
     "lr": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
     "optimizer": ("sgd", "adam"),
@@ -116,6 +117,8 @@ def best_of(rows: Rows) -> Row:
 def keep(path: Path) -> None:
     """Keeps the table METHOD.csv of a search where the text reads it, and its valley beside this file."""
     rows = read_rows(path, needed=True)
+    if path.stem not in METHODS or not rows or not {"lr", "optimizer", "accuracy", "spread"} <= rows[0].keys():
+        raise ValueError(f"{path} is not the {' or '.join(f'{method}.csv' for method in METHODS)} of a search")
     for name, kept in ((path.stem, rows), (f"{path.stem}_best", [best_of(rows)])):
         write_rows(RESULTS / "labs" / f"digit_strips_{name}.csv", kept)
     plot_valley(Path(__file__).with_name(f"{path.stem}.png"), rows)

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
-from labs.commands import finished, lab_parser
+from labs.commands import finished, lab_parser, to_keep
 from labs.shapes.generator import Shapes, channels_first
 from labs.shapes_unet.networks import NETWORKS, NoiseUnits, make_network
 from labs.shapes_unet.scores import (
@@ -182,17 +182,17 @@ def compare(device: torch.device) -> None:
     go_on(table, rows, trainings, write_means)
 
 
-def network_of(run: Path, device: torch.device) -> tuple[nn.Module, Row]:
-    """The network of a finished run, as its checkpoint has it, and the run's settings."""
+def network_of(run: Path, device: torch.device) -> nn.Module:
+    """The network of a finished run, as its checkpoint has it."""
     checkpoint = finished(run, SCRIPT)
     network, *_ = begin(checkpoint["settings"], device)
     network.load_state_dict(checkpoint["network"])
-    return network, checkpoint["settings"]
+    return network
 
 
 def predict_new(args: argparse.Namespace, device: torch.device) -> None:
     """Draws what a run's network finds in four pictures that are new each time, or those of --seed."""
-    network, _ = network_of(args.run, device)
+    network = network_of(args.run, device)
     seed = random.randrange(2**32) if args.seed is None else args.seed
     if args.nx % 16:
         raise ValueError(f"--nx {args.nx}: the networks halve the pictures four times, so give a multiple of 16")
@@ -205,11 +205,14 @@ def predict_new(args: argparse.Namespace, device: torch.device) -> None:
 def noise(runs: list[Path], device: torch.device) -> None:
     """Dice of finished runs, one of each recipe, on the same discs in more and less noise: for README.md."""
     rows: list[Row] = [{"sigma": sigma} for sigma in SIGMAS]
-    for run in runs:
-        network, settings = network_of(run, device)
+    run_of = {to_keep(run, SCRIPT)["recipe"]: run for run in runs}
+    if len(run_of) < len(runs):
+        raise ValueError("two of the runs have the same recipe: give one run of each")
+    for recipe, run in run_of.items():
+        network = network_of(run, device)
         for row in tqdm(rows, str(run), leave=False, disable=None):
             dice, _ = score(network, *channels_first(*Shapes(sigma=row["sigma"], seed=SCORED_SEED)(SCORED)))
-            row[settings["recipe"]] = round(dice.mean().item(), 6)
+            row[recipe] = round(dice.mean().item(), 6)
     for row in rows:
         print(", ".join(f"{name} {value}" for name, value in row.items()))
     write_rows(RESULTS / "labs" / "shapes_noise.csv", rows)
