@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -377,6 +378,7 @@ def test_without_the_networks_weights_no_page_is_written(written, monkeypatch, w
 def test_without_chromium_the_drawings_are_one_error(written, monkeypatch):
     pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install -r labs/requirements-test.txt")
     monkeypatch.setattr("sys.argv", ["digit_page", "drawings"])
+    monkeypatch.setattr("playwright.sync_api.sync_playwright", MagicMock())  # a second one beside `browser` may not be
     monkeypatch.setattr("shutil.which", lambda _: "nowhere")
     with pytest.raises(SystemExit, match="^error: this needs Chromium: apt install chromium, or playwright install "):
         lab.main()
