@@ -12,7 +12,7 @@
 
 `train` ends with a line such as
 
-    Test accuracy: 91.45% (9145/10000); plain 90.46%, with mirror images 91.15%, with shifted copies too 91.45%
+    Test accuracy: 91.43% (9143/10000); plain 90.60%, with mirror images 91.27%, with shifted copies too 91.43%
 
 and its run's folder gets result.json, pictures.png (some plain, and varied), confusion.png, mistakes.png and
 cifar10.pth beside the rest; `evaluate` and `predict` take the repository's weights, or a run's. The networks stand
