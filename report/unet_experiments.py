@@ -30,7 +30,7 @@ PLACE_SIZE, PLACE_STEPS = 284, 200  # of `place`: no multiple of 16, like 572
 PLACE_SHAPES = {"padded": (288, 432), "not padded": (284, 426)}  # of its trainings, height and width
 CARS = (8, 16, 32, 64, 128, 258)  # to train on; the last are all
 BUDGETS = {250: CARS, 1000: (8, 32, 258)}  # by steps of 8 pictures, half an epoch of all cars and two: cars
-EIGHT, EDGES = 8, (0, 1, 2, 4)  # cars to train on, and how many of them stand before a dark edge
+FEW, EDGES = 8, (0, 1, 2, 4)  # cars to train on, and how many of them stand before a dark edge
 VIEWS = 4  # of each report car
 
 
@@ -329,5 +329,5 @@ def edges(args: argparse.Namespace, rows: Rows) -> Trainings:
     """
     small = SmallTrainings("unet_edges", args.data)
     for seed, dark in product(range(min(3, args.seeds)), EDGES):
-        training = {"cars": EIGHT, "steps": max(BUDGETS), "dark": dark, "seed": seed}
+        training = {"cars": FEW, "steps": max(BUDGETS), "dark": dark, "seed": seed}
         yield from small.report_scores({"dark": dark, "seed": seed}, **training)

@@ -776,7 +776,7 @@ def test_a_small_training_of_the_u_net_is_scored_car_by_car(many_cars, tmp_path,
     monkeypatch.setattr(unet_experiments, "STEPS_IN_EQUAL_TIME", {8: (10, 20)})
     monkeypatch.setattr(unet_experiments, "BUDGETS", {10: (2,)})
     monkeypatch.setattr(unet_experiments, "CARS", (2,))
-    monkeypatch.setattr(unet_experiments, "EIGHT", 1)
+    monkeypatch.setattr(unet_experiments, "FEW", 1)
     monkeypatch.setattr(unet_experiments, "EDGES", (0,))
     trainings = experiments.EXPERIMENTS[name](argparse.Namespace(seeds=1, data=many_cars), [])
     rows = [(settings["car"], score()) for settings, score in itertools.islice(trainings, 4)]
