@@ -9,6 +9,7 @@ import argparse
 import atexit
 import contextlib
 import csv
+import ctypes
 import errno
 import functools
 import importlib.util
@@ -29,6 +30,7 @@ import torch.distributed as dist
 from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent  # of the repository
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 CHECKPOINT_SECONDS = 120  # between two checkpoints inside an epoch
 KEPT = ("script", "settings", "environment", "history", "losses", "steps_done")  # of a `Run`, in its checkpoint
 Row = dict[str, Any]
@@ -296,6 +298,18 @@ def add_run_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--tensorboard", action="store_true", help="write what `tensorboard --logdir runs` shows live")
 
 
+def keep_memory() -> None:
+    """Lets a step's maps use the memory of the last step's, which Linux's glibc would give back to the system.
+
+    Every page that is given back must be asked for, and filled with zeros, again (mallopt(3)).
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # musl has no such choice
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(M_MMAP_MAX, 0)
+            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 class Run:
     """A training's folder, settings, history and checkpoint; the loop stays in the script.
 
@@ -349,6 +363,7 @@ class Run:
 
     def __enter__(self) -> "Run":
         self.saved, self.writer = time.monotonic(), None
+        keep_memory()
         if is_main():
             try:
                 self.out.mkdir(parents=True, exist_ok=True)

@@ -514,6 +514,18 @@ def test_ctrl_c_says_how_to_go_on_in_any_shell(capsys, out, printed):
     assert said == f"Stopped. To go on: the same command with --out {printed} --resume"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's malloc is told to keep memory")
+def test_large_maps_use_the_memory_of_those_before_them(tmp_path):
+    import resource
+
+    with a_run(tmp_path):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            torch.ones(2**24)
+        pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert pages < 5 * 16384  # a map has 16,384 pages; the first few maps cannot use another's
+
+
 def test_a_second_process_in_the_folder_of_a_run_is_told_of_the_first(tmp_path):
     with a_run(tmp_path):
         assert f"another training is at work in {tmp_path}" in error_of(opened, tmp_path)
