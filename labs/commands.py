@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,7 @@ from training import Row, Run, load_checkpoint, write_whole
 
 
 def lab_parser(lab: str, text: str) -> argparse.ArgumentParser:
-    """The parser of `python -m labs.LAB`, whose --help begins with `text`; from here on Ctrl-C is `command`'s again."""
-    if callable(signal.getsignal(signal.SIGINT)):  # labs/__init__.py's; one that is ignored stays so
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """The parser of `python -m labs.LAB`, whose --help begins with `text`."""
     form = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(prog=f"python -m labs.{lab}", description=text, formatter_class=form)
 

@@ -145,4 +145,4 @@ NETWORKS = {"plain": plain, "resnet18": resnet18, "resnet34": resnet34, "small":
 if __name__ == "__main__":
     from training import command  # here: whoever imports the networks needs PyTorch alone
 
-    command(lambda: print("\n\n".join(f"{name}: {NETWORKS[name](2)}" for name in ("resnet18", "resnet34"))))()
+    command(lambda: print("\n\n".join(f"{name}: {NETWORKS[name](2)}" for name in NETWORKS)))()

@@ -32,13 +32,16 @@ class Stopped(Exception):
 
 
 def read_rows(path: Path, needed: bool = False) -> Rows:
-    """The rows of a CSV file; none where there is no file yet, or ValueError if it is `needed`."""
+    """The rows of a CSV file; none where there is no file yet, or ValueError if it is `needed`, or is no table."""
     if not path.exists():
         if needed:
             raise ValueError(f"there is no {path}: make the runs first")
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file: {error}") from None
 
 
 def read_json(path: Path) -> Any:

@@ -127,13 +127,22 @@ def run(monkeypatch, *arguments) -> None:
 def test_it_draws_and_measures_every_way(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(lab, "RESULTS", tmp_path)
     monkeypatch.setattr(lab, "SHEET", tmp_path / "ways.jpg")
-    monkeypatch.setattr(lab, "kornias", lambda size: {})
+    monkeypatch.setattr(lab, "kornias", lambda size: dict.fromkeys(lab.torchvisions(size), torch.clone))
     run(monkeypatch)
     rows = list(csv.DictReader((tmp_path / "labs" / "augmentation.csv").open()))
     assert [row["way"] for row in rows] == list(lab.torchvisions(32))
-    assert all(float(row["torchvision"]) > 0 and row["kornia_4"] == "" for row in rows)
+    assert all(float(row["torchvision"]) > 0 and float(row["kornia_4"]) > 0 for row in rows)
     assert len(capsys.readouterr().out.splitlines()) == len(rows)
     assert (tmp_path / "ways.jpg").exists()
+
+
+def test_without_kornia_the_table_that_has_its_columns_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lab, "RESULTS", tmp_path)
+    monkeypatch.setattr(lab, "SHEET", tmp_path / "ways.jpg")
+    monkeypatch.setattr(lab, "kornias", lambda size: {})
+    run(monkeypatch)
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().out.endswith("Kornia is not installed (pip install kornia): nothing is written\n")
 
 
 def test_quick_writes_nothing(tmp_path, monkeypatch):

@@ -108,6 +108,18 @@ def test_our_pictures_are_found_in_either_publishers_folder_and_all_put_where_th
     )
 
 
+def test_a_picture_that_is_damaged_in_microsofts_folder_is_named(tmp_path):
+    names = [f"{name}.{number}.jpg" for name in ("cat", "dog") for number in range(1, 1001)]
+    for file in [*names, *(ROOT / "labs" / "cats_dogs" / "val.txt").read_text().split()]:
+        name, number, _ = file.split(".")
+        path = tmp_path / "PetImages" / name.capitalize() / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("" if file == "cat.666.jpg" else file)
+    _, printed, said = command("prepare", tmp_path / "PetImages", "--out", tmp_path / "out")
+    assert printed == f"{tmp_path / 'out'}: 1999 pictures in train, 1000 pictures in val\n"
+    assert said.startswith(f"warning: {tmp_path / 'PetImages'} lacks 1 of the 3000 pictures (cat.666.jpg): ")
+
+
 def test_a_folder_that_lacks_our_pictures_is_refused(own_data):
     status, _, _ = command("prepare", own_data, "--out", own_data / "out")
     assert status.startswith(f"error: {own_data} lacks 3000 of the 3000 pictures, cat.1.jpg first: give the folder of ")
@@ -489,7 +501,18 @@ def kept(tmp_path, monkeypatch):
     """Where the comparison keeps what it finds, in this test."""
     monkeypatch.setattr(scores, "RESULTS", tmp_path)
     monkeypatch.setattr(scores, "FIGURE", tmp_path / "curves.png")
+    monkeypatch.setattr(
+        scores, "to_keep", lambda run, script: scores.finished(run, script)["settings"]
+    )  # a --quick one
     return tmp_path
+
+
+def keep_another(kept: Path, run: Path, **changed) -> None:
+    """Leaves the result of another run there, of the same pictures as `run` if nothing else is said."""
+    pictures = scores.finished(run, cats_dogs.SCRIPT)["settings"]["pictures"]
+    result = {"pictures": pictures, "accuracy": 0.9, "right": 36, "count": 40, "epochs": 305, **changed}
+    (kept / "labs").mkdir()
+    (kept / "labs" / "cats_dogs.json").write_text(json.dumps({"small_ours": result}))
 
 
 def test_the_comparison_keeps_each_runs_result_and_its_curves_once(whole, data, kept):
@@ -507,15 +530,33 @@ def test_the_comparison_keeps_each_runs_result_and_its_curves_once(whole, data, 
 def test_no_run_takes_the_place_of_one_with_other_settings(whole, data, kept):
     usual = {"network": "small", "recipe": "ours", "stages": STAGES["ours"], "val_percent": 0.2, "seed": 0}
     usual |= {"quick": False, "pictures": "2000 with checksum c050c5c5"}
-    published = {key_of(usual): {"accuracy": 0.936, "right": 936, "count": 1000, "epochs": 305}}
-    (kept / "labs").mkdir()
-    (kept / "labs" / "cats_dogs.json").write_text(json.dumps(published))
+    keep_another(kept, whole[0])
+    assert key_of(usual) == "small_ours"
     assert command("compare", whole[0], "--data", data)[0] is None
     results = json.loads((kept / "labs" / "cats_dogs.json").read_text())
     assert list(results) == ["small_ours", "small_ours_stages32:2:8_quick"]
-    assert results["small_ours"] == published["small_ours"]
+    assert results["small_ours"]["right"] == 36
     changes = ({"seed": 1}, {"val_percent": 0.0}, {"stages": "32:2:8"}, {"quick": True}, {"network": "plain"})
     assert len({key_of({**usual, **change}) for change in ({}, *changes)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"pictures": "2000 with checksum 00000000"}, "learned other pictures"),
+        ({"count": 1000}, "has other pictures (40) than those that the kept runs were tested on"),
+    ],
+)
+def test_a_run_of_other_pictures_has_no_place_in_the_comparison(whole, data, kept, changed, said):
+    keep_another(kept, whole[0], **changed)
+    assert said in command("compare", whole[0], "--data", data)[0]
+    assert list(json.loads((kept / "labs" / "cats_dogs.json").read_text())) == ["small_ours"]
+
+
+def test_a_quick_run_has_no_place_in_the_comparison(whole, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(scores, "RESULTS", tmp_path)
+    assert command("compare", whole[0], "--data", data)[0].startswith(f"error: {whole[0]} is a --quick run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_run_the_comparison_draws_what_is_kept(whole, data, kept):

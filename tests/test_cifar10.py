@@ -398,6 +398,7 @@ def kept(tmp_path, monkeypatch) -> Path:
     """Where `keep` puts what the text reads, in this test."""
     monkeypatch.setattr(cifar10, "RESULTS", tmp_path)
     monkeypatch.setattr(cifar10, "__file__", str(tmp_path / "__main__.py"))
+    monkeypatch.setattr(cifar10, "PICTURES", settings()["pictures"])
     (tmp_path / "labs").mkdir()
     return tmp_path
 
@@ -423,6 +424,13 @@ def test_a_quick_run_or_one_without_an_end_is_not_kept(command, finished, stoppe
             patch.setattr(sys, "argv", ["cifar10", "keep", str(run)])
             with pytest.raises(SystemExit, match=f"^error: {run} {why}"):
                 cifar10.main()
+    assert not list((kept / "labs").iterdir())
+
+
+def test_a_run_of_other_pictures_is_not_kept(finished, kept, monkeypatch):
+    monkeypatch.setattr(cifar10, "to_keep", lambda run, script: settings(pictures="50000 with checksum 00000000"))
+    with pytest.raises(ValueError, match="learned other pictures .50000 with checksum 00000000. than the page"):
+        cifar10.keep(finished[0])
     assert not list((kept / "labs").iterdir())
 
 
@@ -507,6 +515,16 @@ def test_the_fast_recipe_learns(finished):
 def table(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_speed_takes_the_steps_of_both_recipes_by_turns(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(recipes, "RESULTS", tmp_path)
+    monkeypatch.setattr(recipes, "TIMED_ROUNDS", 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    recipes.speed(torch.randint(256, (20, 3, 32, 32)).byte(), torch.arange(20) % 10)
+    result = json.loads((tmp_path / "labs" / "cifar10_speed.json").read_text())
+    assert result["ratio"] == result["fast"] / result["seed"] > 0
+    assert capsys.readouterr().out.startswith(f"CPU seconds: seed {result['seed']:.0f}, fast {result['fast']:.0f}, ")
 
 
 def test_the_ladder_keeps_a_row_a_training_and_makes_none_twice(command, tmp_path, monkeypatch):

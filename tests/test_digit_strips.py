@@ -330,6 +330,12 @@ def test_digits_that_lie_beside_the_middle_of_their_places_are_read_as_well(netw
         assert sum(one == other for one, other in zip(read, in_place, strict=True)) >= 38
 
 
+def test_a_picture_in_which_there_can_be_no_digits_is_warned_of(network, capsys):
+    read_strip(network, ROOT / "car.jpg")
+    said = capsys.readouterr().err
+    assert re.fullmatch("warning: only 35% of a place in [^\n]+: is it a strip of digits on even paper\\?\n", said)
+
+
 def test_reading_prints_the_digits_alone(command, grey, tmp_path):
     assert command("read", save(tmp_path / "a.png", grey, (280, 56))) == (None, "72_04\n")
 
@@ -432,6 +438,12 @@ def test_another_table_is_not_kept_as_a_search(tmp_path, monkeypatch, name, held
     (tmp_path / name).write_text(held)
     with pytest.raises(ValueError, match=f"{name} is not the grid.csv or random.csv of a search$"):
         digit_strips.keep(tmp_path / name)
+
+
+def test_a_quick_search_is_not_kept(tmp_path):
+    (tmp_path / "grid.csv").write_text("lr,optimizer,accuracy,spread,folds,pieces\n1,sgd,1,0,2,500\n")
+    with pytest.raises(ValueError, match="grid.csv is a --quick search"):
+        digit_strips.keep(tmp_path / "grid.csv")
 
 
 def test_a_search_with_other_folds_does_not_touch_the_table(command, tmp_path):

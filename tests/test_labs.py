@@ -128,10 +128,10 @@ def test_a_lab_runs_as_a_module_from_the_root():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-@pytest.mark.parametrize("lab", ["app", "shapes"])
-def test_ctrl_c_while_a_lab_loads_ends_it_without_a_word(lab, tmp_path):
+@pytest.mark.parametrize("module", ["labs.app", "labs.shapes", "report.benchmark"])
+def test_ctrl_c_while_a_command_loads_ends_it_without_a_word(module, tmp_path):
     (tmp_path / "torch.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)")
-    words, pipes = [sys.executable, "-m", f"labs.{lab}"], dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    words, pipes = [sys.executable, "-m", module], dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     with subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **pipes) as process:
         assert process.stdout.readline() == "loading\n"

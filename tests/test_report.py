@@ -351,6 +351,12 @@ def test_no_rows_yet_is_none_or_an_error_where_they_are_needed(tmp_path):
         read_rows(tmp_path / "a.csv", needed=True)
 
 
+def test_another_kind_of_file_is_no_table(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"\xff\xd8")
+    with pytest.raises(ValueError, match="a.csv is no CSV file: "):
+        read_rows(tmp_path / "a.csv")
+
+
 def test_curves_of_a_training_that_is_made_again_take_the_place_of_the_old(tmp_path):
     path = tmp_path / "a_curves.csv"
     for loss in (1.0, 0.5):

@@ -86,5 +86,6 @@ def test_small_has_less_than_a_million_weights_and_a_file_of_less_than_2_mb(tmp_
 def test_the_module_prints_the_networks_as_the_tutorials_appendix_does(capsys):
     runpy.run_module("labs.resnet", run_name="__main__")
     printed = capsys.readouterr().out
-    assert printed.startswith("resnet18: ResNet(\n  (conv1): Conv2d(3, 64, kernel_size=(7, 7)")
+    assert all(f"{name}: " in printed for name in NETWORKS)
+    assert "\n\nresnet18: ResNet(\n  (conv1): Conv2d(3, 64, kernel_size=(7, 7)" in printed
     assert "\n\nresnet34: ResNet(\n" in printed and printed.count("(fc): Linear(in_features=512, out_features=2") == 2

@@ -1,5 +1,6 @@
 """Tests of labs/weaknesses."""
 
+import argparse
 import sys
 
 import numpy as np
@@ -83,11 +84,20 @@ def test_a_line_for_each_step_and_each_change(tmp_path, monkeypatch, capsys, wha
     assert len(capsys.readouterr().out.splitlines()) == lines
 
 
+def test_a_table_of_other_pictures_is_printed_and_not_kept(tmp_path, monkeypatch, capsys):
+    save_two_networks(tmp_path, monkeypatch)
+    make_pictures(tmp_path / "pets", 2)
+    monkeypatch.setattr(lab, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(sys, "argv", ["weaknesses", "pictures", "--data", str(tmp_path / "pets"), "--device", "cpu"])
+    lab.main()
+    assert len(capsys.readouterr().out.splitlines()) == len(lab.CHANGES) and not (tmp_path / "results").exists()
+
+
 def test_the_attacked_digit_is_one_that_was_told_surely_and_is_mistaken_surely(tmp_path, monkeypatch):
     monkeypatch.setattr(lab, "FIGURE", tmp_path / "attack.png")
     images, labels = lab.load_mnist(lab.ROOT / "data", train=False)
     monkeypatch.setattr(lab, "load_mnist", lambda *_, **__: (images[:300], labels[:300]))
-    (row,) = lab.digit(None, CPU)
+    (row,) = lab.digit(argparse.Namespace(quick=False), CPU)
     assert row["before"] == labels[row["digit"]] != row["after"]
     assert min(row["sure_before"], row["sure_after"]) > 0.5 and row["right_before"] > row["right_after"]
     assert (tmp_path / "attack.png").exists()

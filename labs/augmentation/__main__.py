@@ -9,7 +9,7 @@ prints a line for each way of the tutorial's table, with the milliseconds that o
 
 torchvision's transforms take Pillow's pictures one by one, as a Dataset hands them over; Kornia's take a whole batch,
 as do the functions below, a few lines each. All take turns, on one thread and on pictures cut out of `car.jpg`.
-Without Kornia (pip install kornia) its columns stay empty.
+Without Kornia (pip install kornia) its columns are missing, and nothing is written.
 """
 
 import importlib.util
@@ -316,7 +316,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with told():
         rows = [row for size in SIZES for row in measure(size, 1 if args.quick else ROUNDS)]
-        if not args.quick:
+        if not rows[0][f"kornia_{BATCHES[0]}"]:
+            print("Kornia is not installed (pip install kornia): nothing is written")
+        elif not args.quick:
             draw_sheet(SHEET)
             write_json(RESULTS / "labs" / "augmentation.json", {"machine": machine()})
             write_rows(RESULTS / "labs" / "augmentation.csv", rows)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from labs.cats_dogs.pictures import CLASSES, find_pictures, load_pictures, normalize, open_picture
 from labs.cats_dogs.recipes import DEFAULTS, STAGES
-from labs.commands import drawing, finished, name_of
+from labs.commands import drawing, finished, name_of, to_keep
 from labs.weights import load
 from lenet import count_parameters
 from report.tables import RESULTS, Rows, keep_curves, read_json, read_rows, write_json
@@ -83,16 +83,20 @@ def key_of(settings: Row) -> str:
 def compare(script: str, runs: list[Path], data: Path, device: torch.device) -> None:
     """Tests each of the finished `runs` on `data`, keeps what it reached in RESULTS, and draws all that are kept.
 
-    A run takes the place of an earlier one of the same settings.
+    A run takes the place of an earlier one of the same settings. Raises ValueError if its pictures are others.
     """
     table, curves = (RESULTS / "labs" / name for name in ("cats_dogs.json", "cats_dogs_history.csv"))
     results = read_json(table) if table.exists() else {}
     for folder in runs:
-        checkpoint = finished(folder, script)
-        settings, history = checkpoint["settings"], checkpoint["history"]
+        settings, checkpoint = to_keep(folder, script), finished(folder, script)
+        if any(settings["pictures"] != result["pictures"] for result in results.values()):
+            raise ValueError(f"{folder} learned other pictures ({settings['pictures']}) than the runs that are kept")
+        history = checkpoint["history"]
         name, network = key_of(settings), load("cats_dogs", folder, device)
         counts = confusion(network, data)
         right, count = counts[0][0] + counts[1][1], sum(map(sum, counts))
+        if any(count != result["count"] for result in results.values()):
+            raise ValueError(f"{data} has other pictures ({count}) than those that the kept runs were tested on")
         results[name] = {
             **settings,
             **checkpoint["environment"],

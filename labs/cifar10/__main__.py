@@ -9,6 +9,7 @@
     python -m labs.cifar10 layers                       both networks: what each layer gives, and their megabytes
     python -m labs.cifar10 keep runs/mine               its numbers and figures for README.md
     python -m labs.cifar10 ladder                       the fast recipe without each of its tricks, in small
+    python -m labs.cifar10 speed                        what the steps of either way cost
 
 `train` ends with a line such as
 
@@ -30,7 +31,17 @@ from torch import Tensor, nn
 
 from labs.cifar10.networks import CifarCNN, FastCNN, megabytes, output_shapes, training_operations
 from labs.cifar10.pictures import CLASSES, Pictures, load_cifar, open_small, plot_mistakes, plot_variation
-from labs.cifar10.recipes import DEFAULTS, QUICK_PICTURES, TRICKS, first_epochs, keep_back, score, train
+from labs.cifar10.recipes import (
+    DEFAULTS,
+    QUICK_PICTURES,
+    TIMED_PICTURES,
+    TRICKS,
+    first_epochs,
+    keep_back,
+    score,
+    speed,
+    train,
+)
 from labs.commands import copy_whole, lab_parser, name_of, of_run, to_keep
 from labs.weights import NETWORKS, load
 from lenet import count_parameters
@@ -52,6 +63,7 @@ from training import (
 )
 
 SCRIPT = "labs/cifar10.py"
+PICTURES = "50000 with checksum 5bb98d95"  # the JPEG copies
 SUMMED_UP = ("recipe", "seed", "parameters", "epochs", "petaflop", "seconds", "data_share")
 SUMMED_UP += ("plain", "mirrored", "copies")  # of the runs of a recipe
 
@@ -107,6 +119,8 @@ def finish(run: Run, network: nn.Sequential, training: Pictures, testing: Pictur
 def keep(run: Path) -> None:
     """Copies what a finished run says to where the text reads it, and sums up what is kept of either recipe."""
     settings = to_keep(run, SCRIPT)
+    if not settings["validate"] and settings["pictures"] != PICTURES:
+        raise ValueError(f"{run} learned other pictures ({settings['pictures']}) than the page is about ({PICTURES})")
     name = name_of(f"cifar10_{settings['recipe']}", settings, {key: DEFAULTS[key] for key in ("seed", "validate")})
     copy_whole(run / "result.json", RESULTS / "labs" / f"{name}.json")
     for figure in ("confusion.png", "curves.png") if name == "cifar10_fast" else ():
@@ -152,8 +166,8 @@ def layers() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = lab_parser("cifar10", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    names = ("train", "evaluate", "predict", "layers", "keep", "ladder")
-    training, evaluating, predicting, _, keeping, climbing = (commands.add_parser(name) for name in names)
+    names = ("train", "evaluate", "predict", "layers", "keep", "ladder", "speed")
+    training, evaluating, predicting, _, keeping, climbing, timing = (commands.add_parser(name) for name in names)
     add = training.add_argument
     add("--recipe", choices=("seed", "fast"), help="(default: fast)")
     add("--seed", type=between(0, 2**32 - 1), help="first weights, order, variation (default: 0)")
@@ -168,7 +182,7 @@ def parse_arguments() -> argparse.Namespace:
     keeping.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
     for one in (evaluating, predicting, climbing):
         one.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    for one in (training, evaluating, climbing):
+    for one in (training, evaluating, climbing, timing):
         one.add_argument("--data", type=Path, default="data/cifar10", metavar="DIR", help="(default: %(default)s)")
     return parser.parse_args()
 
@@ -215,6 +229,8 @@ def main() -> None:
             return keep(args.run)
         if args.command == "layers":
             return layers()
+        if args.command == "speed":
+            return speed(*load_cifar(args.data, "train", TIMED_PICTURES)[:2])
         device = pick_device(args.device)
         if args.command == "evaluate":
             return evaluate_weights(args, device)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -22,11 +23,13 @@ from tqdm import tqdm
 
 from labs.cifar10.networks import CifarCNN, FastCNN, Standardized
 from labs.cifar10.pictures import Pictures, TimedBatches, checksum, mirror, vary
+from report.tables import RESULTS, machine, write_json
 from train_lenet import Batches, evaluate, train_epoch
-from training import Run, epoch_generator
+from training import Run, epoch_generator, keep_memory
 
 DEFAULTS = {"recipe": "fast", "without": "nothing", "seed": 0, "validate": False, "quick": False, "pictures": None}
 QUICK_PICTURES = 120
+TIMED_PICTURES, TIMED_ROUNDS = 2560, 5
 RECIPES: dict[str, dict[str, Any]] = {
     "seed": {"epochs": 20, "batch_size": 128},
     "fast": {"epochs": 16, "batch_size": 256, "widths": (64, 256, 256)},
@@ -192,6 +195,30 @@ def train(run: Run, training: Pictures, testing: Pictures, device: torch.device)
             flush=True,
         )
     return network
+
+
+def speed(pictures: Tensor, labels: Tensor) -> None:
+    """CPU seconds that all steps of a training take in either way, on one thread: some of them, by turns."""
+    torch.set_num_threads(1)
+    keep_memory()
+    work, seconds = {}, {}
+    for name in ("seed", "fast"):
+        recipe = recipe_of({**DEFAULTS, "recipe": name})
+        network = make_network(recipe, pictures)
+        optimizer, scheduler = make_optimizer(recipe, network, steps=10**4)
+        batches = Batches(pictures, labels, recipe["batch_size"], epoch_generator(0, 1), variation(recipe))
+        work[name] = partial(train_epoch, network, batches, loss(recipe), optimizer, scheduler)
+        seconds[name] = []
+    for _ in tqdm(range(TIMED_ROUNDS), "rounds", leave=False, disable=None):
+        for name, some_steps in work.items():
+            began = time.process_time()
+            some_steps()
+            seconds[name].append(time.process_time() - began)
+    all_steps = {name: RECIPES[name]["epochs"] * 50_000 / len(labels) for name in work}
+    result = {name: median(seconds[name]) * all_steps[name] for name in work}
+    result["ratio"] = result["fast"] / result["seed"]
+    print(f"CPU seconds: seed {result['seed']:.0f}, fast {result['fast']:.0f}, {result['ratio']:.2f} times as many")
+    write_json(RESULTS / "labs" / "cifar10_speed.json", {**result, "machine": machine()})
 
 
 @torch.inference_mode()

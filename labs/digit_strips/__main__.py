@@ -3,7 +3,7 @@
     python -m labs.digit_strips lesson                      a Dataset's pieces, one-hot labels, two ways to save;
                                                             and runs/strip.png and runs/digit.png to try things on
     python -m labs.digit_strips train                       learns 280,000 pieces, is tested on 10,000 other strips
-    python -m labs.digit_strips train --recipe tutorial     in the tutorial's way: plain SGD, pieces as they are
+    python -m labs.digit_strips train --recipe tutorial     in the tutorial's way: SGD, pieces as they are
     python -m labs.digit_strips train --validate            tries settings without touching the test digits
     python -m labs.digit_strips train --out runs/mine --resume
     python -m labs.digit_strips read runs/strip.png         prints what it reads, such as 7_210: _ is a blank place

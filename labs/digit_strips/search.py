@@ -31,6 +31,7 @@ from train_lenet import Batches, evaluate, train_epoch
 from training import Row, epoch_generator, write_rows
 
 METHODS = ("grid", "random")
+QUICK = (2, 500)  # folds and pieces of a --quick search
 SPACE = {
     "lr": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
     "optimizer": ("sgd", "adam"),
@@ -87,7 +88,7 @@ def fold_accuracy(settings: Row, digits: Digits, fold: int, folds: int, count: i
 
 def search(args: argparse.Namespace, digits: Digits, device: torch.device) -> None:
     """Makes every trial that the table does not have yet; raises ValueError or OSError, worded for the user."""
-    count, folds, pieces = (2, 2, 500) if args.quick else (args.trials, args.folds, args.pieces)
+    count, folds, pieces = (2, *QUICK) if args.quick else (args.trials, args.folds, args.pieces)
     path = args.out / f"{args.method}.csv"
     rows = read_rows(path)
     if any((row.get("folds"), row.get("pieces")) != (str(folds), str(pieces)) for row in rows):
@@ -119,9 +120,12 @@ def keep(path: Path) -> None:
     rows = read_rows(path, needed=True)
     if path.stem not in METHODS or not rows or not {"lr", "optimizer", "accuracy", "spread"} <= rows[0].keys():
         raise ValueError(f"{path} is not the {' or '.join(f'{method}.csv' for method in METHODS)} of a search")
+    if (rows[0].get("folds"), rows[0].get("pieces")) == tuple(map(str, QUICK)):
+        raise ValueError(f"{path} is a --quick search, which shows only that the lab works")
     for name, kept in ((path.stem, rows), (f"{path.stem}_best", [best_of(rows)])):
         write_rows(RESULTS / "labs" / f"digit_strips_{name}.csv", kept)
     plot_valley(Path(__file__).with_name(f"{path.stem}.png"), rows)
+    print(f"Kept: {len(rows)} trials of {path}")
 
 
 def plot_valley(path: Path, rows: Rows) -> None:

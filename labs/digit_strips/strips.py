@@ -5,6 +5,7 @@ piece, label = StripPieces(strips, labels)[7]                                   
 reading = read_pieces(CNN(), cut(strips) / 255)                                       # [15]
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pictures import open_photograph
 
 PLACES, SIDE, BLANK = 5, 28, 10
 LEAST_CONTRAST = 25  # grey levels of 255 between ink and paper: a blank strip's dirt and JPEG noise have fewer
+LEAST_PAPER = 0.55  # of a place; MNIST's fattest digit, a training digit, leaves 0.556
 
 Digits = tuple[Tensor, Tensor]  # images [N, 1, 28, 28] in [0, 1] and labels [N], 0 to 9
 
@@ -142,6 +144,13 @@ def centred(pieces: Tensor) -> Tensor:
 
 
 def read_strip(network: nn.Module, path: Path) -> str:
-    """The digits in a picture of a strip, `_` for a blank place; raises ValueError, worded for the user."""
+    """The digits in a picture of a strip, `_` for a blank place; raises ValueError, worded for the user.
+
+    Warns of a picture in which there can be no digits.
+    """
     pieces = torch.stack(list(StripPieces(open_strip(path))))
+    paper = (pieces < 0.1).float().mean(dim=(1, 2, 3)).min()
+    if paper < LEAST_PAPER:
+        said = f"only {paper:.0%} of a place in {path} is paper, and with any digit more than half is"
+        print(f"warning: {said}: is it a strip of digits on even paper?", file=sys.stderr)
     return "".join("0123456789_"[label] for label in read_pieces(network, centred(pieces)))
