@@ -4,8 +4,8 @@
     load("cats_dogs", Path("runs/mine"), device)              a run's; a file of weights does as well
     python -m labs.weights keep cats_dogs runs/mine           a finished run's weights become the shipped ones
 
-`lenet` is what `python -m report.experiments best` made, `unet` the coursework's `model.pth`. `lenet_original` is none of
-the five trainings in the report: its run was not kept. Its like comes of
+`lenet` is what `python -m report.experiments best` made, `unet` the coursework's `model.pth`. `lenet_original` is none
+of the five trainings in the report: its run was not kept. Its like comes of
 
     python train_lenet.py --model original --epochs 20 --out runs/original
     python -m labs.weights keep lenet_original runs/original
