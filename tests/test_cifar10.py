@@ -498,6 +498,7 @@ def test_the_layers_are_shown_with_the_tutorials_megabytes(monkeypatch, capsys):
 
 
 def test_both_recipes_are_summed_up_over_their_seeds(kept, finished, monkeypatch):
+    (kept / "labs" / "cifar10_speed.json").write_text('{"ratio": 1}')
     for changed in ({}, {"seed": 1}, {"seed": 2, "validate": True}):
         monkeypatch.setattr(cifar10, "to_keep", lambda run, script, changed=changed: settings(**changed))
         result = {**json.loads((finished[0] / "result.json").read_text()), **settings(**changed)}
