@@ -11,7 +11,6 @@ CPU. The machine should have nothing else to do: other work does not slow all th
 """
 
 import argparse
-import ctypes
 import os
 import subprocess
 import sys
@@ -41,7 +40,7 @@ from report.tables import RESULTS, machine, write_json
 from train_lenet import DEFAULTS, WEIGHT_DECAY, Batches, load_mnist, random_affine, train_epoch
 from train_unet import WEIGHT_DECAY as UNET_WEIGHT_DECAY
 from train_unet import epoch_batches, has_bfloat16, train_steps
-from training import M_MMAP_MAX, M_TRIM_THRESHOLD, ROOT, Row, command, epoch_generator, keep_memory, told
+from training import ROOT, Row, command, epoch_generator, keep_memory, told
 from unet import UNet, load_unet
 
 FILES = {
@@ -58,7 +57,6 @@ TRAINING_STAGES = ((96, 8), (160, 8), (572, 2))  # short side in pixels, picture
 TRAINING_PICTURES = {96: 64, 160: 32, 572: 8}  # in an epoch
 TRAINING_WORKERS = (0, 2)
 TRAINING_ROUNDS = 3
-M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 START_ROUNDS = 5
 START_AIMS = {"try": 1.35, "infer_unet": 1.9}  # times the CPU time of a bare import of torch, at most
 
@@ -275,16 +273,8 @@ def benchmark_unet(data: Path | None) -> Row:
     }
 
 
-def give_memory_back() -> None:
-    """Undoes `keep_memory`: glibc's own bounds, as high as large maps raise them by themselves."""
-    if sys.platform == "linux":
-        mallopt = ctypes.CDLL(None).mallopt
-        for what, bytes_or_count in {M_MMAP_THRESHOLD: 2**25, M_TRIM_THRESHOLD: 2**26, M_MMAP_MAX: 2**16}.items():
-            mallopt(what, bytes_or_count)
-
-
 def training_ratios(found: list[Pair], size: int, batch_size: int) -> Row:
-    """The ratios at one size: files read with so many workers, or memory given back, over ready tensors."""
+    """The ratios at one size: files read with so many workers, over ready tensors."""
     count = TRAINING_PICTURES[size]
     pairs = (found * -(-count // len(found)))[:count]
     dataset = CarDataset(pairs, *shape_for(pairs, size), seed=0, quiet=True)
@@ -295,22 +285,14 @@ def training_ratios(found: list[Pair], size: int, batch_size: int) -> Row:
     batches = epoch_batches(count, batch_size, epoch_generator(0, 2), rank=0, ranks=1)
     ready = list(DataLoader(dataset, batch_sampler=batches))
 
-    def speed(source: Iterable[tuple[Tensor, Tensor]]) -> float:
+    def speed(workers: int | None) -> float:
+        source = ready if workers is None else DataLoader(dataset, batch_sampler=batches, num_workers=workers)
         steps = train_steps(model, source, optimizer, scheduler)
         return count / seconds(lambda: list(steps))
 
-    def speed_if_given_back() -> float:
-        give_memory_back()
-        try:
-            return speed(ready)
-        finally:
-            keep_memory()
-
-    measures = {"ready": partial(speed, ready), "given_back": speed_if_given_back}
-    for workers in TRAINING_WORKERS:
-        measures[f"{workers}_workers"] = partial(speed, DataLoader(dataset, batch_sampler=batches, num_workers=workers))
-    speeds = in_turn(measures, TRAINING_ROUNDS)
-    return ratios(speeds, {f"{name}_over_ready": (name, "ready") for name in measures if name != "ready"})
+    variants = {"ready": None, **{f"{workers}_workers": workers for workers in TRAINING_WORKERS}}
+    speeds = in_turn({name: partial(speed, workers) for name, workers in variants.items()}, TRAINING_ROUNDS)
+    return ratios(speeds, {f"{name}_over_ready": (name, "ready") for name in variants if name != "ready"})
 
 
 def benchmark_training(data: Path | None) -> Row:
@@ -322,7 +304,7 @@ def benchmark_training(data: Path | None) -> Row:
     pictures that weighs more than in a training.
     """
     results: Row = {"photographs": "real" if data else "drawn"}
-    keep_memory()  # as in every `Run`
+    keep_memory()  # as every `Run`
     with TemporaryDirectory() as name:
         if data is None:
             draw_folder(Path(name), range(12), 858, 572)
