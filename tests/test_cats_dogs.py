@@ -527,6 +527,11 @@ def test_the_comparison_keeps_each_runs_result_and_its_curves_once(whole, data, 
     assert (kept / "curves.png").exists()
 
 
+def test_an_epoch_that_was_held_up_does_not_count_in_the_comparison():
+    history = [{"size": size, "seconds": seconds} for size, seconds in ((96, 5), (96, 700), (96, 6), (160, 15))]
+    assert scores.typical_seconds(history) == 3 * 6 + 15
+
+
 def test_no_run_takes_the_place_of_one_with_other_settings(whole, data, kept):
     usual = {"network": "small", "recipe": "ours", "stages": STAGES["ours"], "val_percent": 0.2, "seed": 0}
     usual |= {"quick": False, "pictures": "2000 with checksum c050c5c5"}

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,14 @@ def key_of(settings: Row) -> str:
     return name_of(f"{settings['network']}_{settings['recipe']}", settings, told)
 
 
+def typical_seconds(history: Rows) -> float:
+    """Seconds of a training by its median epoch of each size: what else the machine did meanwhile does not count."""
+    seconds: dict[int, list[float]] = {}
+    for row in history:
+        seconds.setdefault(row["size"], []).append(row["seconds"])
+    return sum(len(own) * median(own) for own in seconds.values())
+
+
 def compare(script: str, runs: list[Path], data: Path, device: torch.device) -> None:
     """Tests each of the finished `runs` on `data`, keeps what it reached in RESULTS, and draws all that are kept.
 
@@ -102,7 +110,7 @@ def compare(script: str, runs: list[Path], data: Path, device: torch.device) -> 
             **checkpoint["environment"],
             "parameters": count_parameters(network),
             "epochs": len(history),
-            "seconds": sum(row["seconds"] for row in history),
+            "seconds": typical_seconds(history),
             "confusion": counts,
             "right": right,
             "count": count,
