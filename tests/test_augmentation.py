@@ -155,6 +155,7 @@ def test_quick_writes_nothing(tmp_path, monkeypatch):
 def test_a_file_that_cannot_be_written_is_one_error(tmp_path, monkeypatch):
     (tmp_path / "labs").touch()
     monkeypatch.setattr(lab, "RESULTS", tmp_path)
+    monkeypatch.setattr(lab, "kornias", lambda size: dict.fromkeys(lab.torchvisions(size), torch.clone))
     monkeypatch.setattr(lab, "SHEET", tmp_path / "ways.jpg")
     with pytest.raises(SystemExit, match="^error: "):
         run(monkeypatch)
