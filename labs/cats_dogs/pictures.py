@@ -25,7 +25,7 @@ from torch.utils.data import random_split
 from pictures import in_threads, is_picture, open_photograph
 
 CLASSES = ["cat", "dog"]
-MOST_LACKING = 5  # of our pictures; Microsoft's Cat/666.jpg is known to be damaged
+MOST_LACKING = 5  # of our pictures; Microsoft's Cat/666.jpg is said to be damaged
 
 
 class Picture(NamedTuple):

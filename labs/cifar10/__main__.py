@@ -126,9 +126,8 @@ def keep(run: Path) -> None:
     for figure in ("confusion.png", "curves.png") if name == "cifar10_fast" else ():
         copy_whole(run / figure, Path(__file__).with_name(figure))
     results = (read_json(path) for path in sorted((RESULTS / "labs").glob("cifar10_*.json")))
-    rows = [
-        {name: result[name] for name in SUMMED_UP} for result in results if not result.get("validate", True)
-    ]  # not speed's
+    trainings = (result for result in results if "validate" in result)  # the file of `speed` is none
+    rows = [{name: result[name] for name in SUMMED_UP} for result in trainings if not result["validate"]]
     if rows:
         write_rows(RESULTS / "labs" / "cifar10_means.csv", means(rows, ("recipe", "seed")))
 
